@@ -1,0 +1,460 @@
+"""Every table, in reading order: the publication, articles in, digests and schedules, readers, editions and what was sent.
+
+Records (catalogue, audience, ledger) read any of them and write only their own. Rules of the house that keys enforce
+stand beside them. Holds no behaviour.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, SmallInteger, String, Text, UniqueConstraint
+from sqlalchemy import text as sql
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from digest.db import BigId, UtcDateTime
+
+_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[Any]: JSON, str: Text, bytes: LargeBinary}
+
+
+Base.metadata.naming_convention = _NAMES
+
+
+def _id() -> Mapped[int]:
+    return mapped_column(BigId, primary_key=True, autoincrement=True)
+
+
+def _ref(target: str, *, nullable: bool = False, index: bool = False, primary_key: bool = False) -> Any:
+    return mapped_column(
+        BigId, ForeignKey(target, ondelete="CASCADE"), nullable=nullable, index=index, primary_key=primary_key
+    )
+
+
+# ----------------------------------------------------------------------------- publication
+
+
+class Publication(Base):
+    """One row, id 1: one installation is one publication."""
+
+    __tablename__ = "publication"
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    name: Mapped[str] = mapped_column(default="")
+    timezone: Mapped[str] = mapped_column(default="UTC")
+    language: Mapped[str] = mapped_column(default="en")
+    mail_domain: Mapped[str | None]
+    from_name: Mapped[str] = mapped_column(default="")
+    logo_url: Mapped[str] = mapped_column(default="")
+    accent: Mapped[str] = mapped_column(default="#0b5fad")
+    postal_address: Mapped[str] = mapped_column(default="")
+    footer_links: Mapped[list[Any]] = mapped_column(default=list)
+    armed_for: Mapped[str | None]  # the public URL that mail may leave for; a copy under another URL mails nobody
+
+
+class Secret(Base):
+    """Keys that every machine and every backup must have: ``token``, ``message_id``."""
+
+    __tablename__ = "secrets"
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[bytes]
+    created_at: Mapped[datetime]
+
+
+# ----------------------------------------------------------------------------- articles in
+
+
+class Source(Base):
+    __tablename__ = "sources"
+    id: Mapped[int] = _id()
+    slug: Mapped[str] = mapped_column(String(100), unique=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    location: Mapped[str]
+    categories: Mapped[list[Any]] = mapped_column(default=list)  # default categories: slugs
+    options: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    state: Mapped[dict[str, Any]] = mapped_column(default=dict)  # what the last whole fetch wants to remember
+    title: Mapped[str] = mapped_column(default="")
+    language: Mapped[str | None]
+    created_at: Mapped[datetime]
+    imported_at: Mapped[datetime | None]  # end of the first whole import; before it eligible_at = published_at
+    polled_at: Mapped[datetime | None]  # by `at`
+    failing_since: Mapped[datetime | None]
+    failures: Mapped[int] = mapped_column(default=0)
+    retry_at: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+
+
+class Article(Base):
+    __tablename__ = "articles"
+    id: Mapped[int] = _id()
+    source_id: Mapped[int | None] = mapped_column(BigId, ForeignKey("sources.id", ondelete="SET NULL"), index=True)
+    story_id: Mapped[int] = mapped_column(BigId, index=True)  # an article on its own carries its own id
+    status: Mapped[str] = mapped_column(String(16))
+    url: Mapped[str]
+    canonical_url: Mapped[str]
+    feed_id: Mapped[str]  # frozen at first sight
+    title: Mapped[str]
+    body_html: Mapped[str]
+    body_text: Mapped[str]
+    excerpt: Mapped[str]
+    authors: Mapped[list[Any]] = mapped_column(default=list)
+    image: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    language: Mapped[str | None] = mapped_column(String(16))
+    word_count: Mapped[int] = mapped_column(default=0)
+    sticky: Mapped[bool] = mapped_column(default=False)
+    content_hash: Mapped[str] = mapped_column(String(64))
+    published_at: Mapped[datetime]
+    published_precision: Mapped[str] = mapped_column(String(8), default="given")  # given | seen
+    eligible_at: Mapped[datetime]
+    updated_at: Mapped[datetime]  # moves only when content does
+    first_seen_at: Mapped[datetime]
+
+    __table_args__ = (
+        Index("ix_articles_status_eligible", "status", "eligible_at"),
+        Index("ix_articles_status_published", "status", "published_at", "id"),
+    )
+
+
+class ArticleAlias(Base):
+    """All names an article goes by. ``scope`` 0 = the whole installation; else the source (ids that mean nothing elsewhere)."""
+
+    __tablename__ = "article_aliases"
+    scope: Mapped[int] = mapped_column(BigId, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)  # guid | hostless | url | native
+    value: Mapped[str] = mapped_column(String(2048), primary_key=True)
+    article_id: Mapped[int] = _ref("articles.id", index=True)
+
+
+class ArticleAuthor(Base):
+    """An author's name as a slug, for author feeds and rules."""
+
+    __tablename__ = "article_authors"
+    article_id: Mapped[int] = _ref("articles.id", primary_key=True)
+    slug: Mapped[str] = mapped_column(String(200), primary_key=True)
+    name: Mapped[str]
+    position: Mapped[int] = mapped_column(SmallInteger, default=0)
+    __table_args__ = (Index("ix_article_authors_slug", "slug", "article_id"),)
+
+
+class Topic(Base):
+    __tablename__ = "topics"
+    id: Mapped[int] = _id()
+    kind: Mapped[str] = mapped_column(String(16))
+    slug: Mapped[str] = mapped_column(String(200))
+    name: Mapped[str]
+    parent_id: Mapped[int | None] = mapped_column(BigId, ForeignKey("topics.id", ondelete="SET NULL"), index=True)
+    hidden: Mapped[bool] = mapped_column(default=False)
+    merged_into: Mapped[int | None] = mapped_column(BigId, ForeignKey("topics.id", ondelete="SET NULL"), index=True)
+    __table_args__ = (UniqueConstraint("kind", "slug"),)
+
+
+class ArticleTopic(Base):
+    __tablename__ = "article_topics"
+    article_id: Mapped[int] = _ref("articles.id", primary_key=True)
+    topic_id: Mapped[int] = _ref("topics.id", primary_key=True)
+    position: Mapped[int] = mapped_column(SmallInteger, default=0)  # 0 of the categories = the primary one
+    __table_args__ = (Index("ix_article_topics_topic_id", "topic_id", "article_id"),)
+
+
+class FeedVersion(Base):
+    """What feeds read once a second instead of the articles. ``topic_id`` 0 is the whole catalogue.
+
+    Bumped last in an ingest transaction, in the order of topic ids, so that two writers cannot lock each other out.
+    """
+
+    __tablename__ = "feed_versions"
+    topic_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    version: Mapped[int] = mapped_column(BigId, default=0)
+
+
+# ----------------------------------------------------------------------------- digests and schedules
+
+
+class Digest(Base):
+    """The standing recipe. ``categories`` and ``tags`` are OR-ed, and AND-ed with ``rule``."""
+
+    __tablename__ = "digests"
+    id: Mapped[int] = _id()
+    slug: Mapped[str] = mapped_column(String(100), unique=True)
+    name: Mapped[str]
+    rule: Mapped[str] = mapped_column(default="")
+    categories: Mapped[list[Any]] = mapped_column(default=list)
+    tags: Mapped[list[Any]] = mapped_column(default=list)
+    layout: Mapped[str] = mapped_column(default="cards")
+    lookback_s: Mapped[int] = mapped_column(default=7 * 86400)
+    grace_s: Mapped[int] = mapped_column(default=900)
+    minimum: Mapped[int] = mapped_column(default=1)
+    maximum: Mapped[int] = mapped_column(default=12)
+    repeat: Mapped[str] = mapped_column(String(16), default="never")  # never | others: may repeat other digests
+    approve: Mapped[bool] = mapped_column(default=False)
+    uncertain: Mapped[str] = mapped_column(String(16), default="resend")  # resend | hold
+    rank: Mapped[int] = mapped_column(default=0)
+    subject: Mapped[str] = mapped_column(default="")
+    preheader: Mapped[str] = mapped_column(default="")
+    from_name: Mapped[str] = mapped_column(default="")
+    reply_to: Mapped[str] = mapped_column(default="")
+    lifetime_s: Mapped[int] = mapped_column(default=5 * 86400)
+    status: Mapped[str] = mapped_column(String(16), default="active")
+    created_at: Mapped[datetime]
+
+
+class Schedule(Base):
+    """One cadence. ``timezone`` is an IANA name, or ``subscriber``: each reader's own."""
+
+    __tablename__ = "schedules"
+    id: Mapped[int] = _id()
+    digest_id: Mapped[int] = _ref("digests.id", index=True)
+    cron: Mapped[str] = mapped_column(String(200))
+    timezone: Mapped[str] = mapped_column(String(64))
+    missed: Mapped[str] = mapped_column(String(16), default="late")  # late: each | merge: one for all | skip
+    missed_max_age_s: Mapped[int] = mapped_column(default=86400)
+    created_at: Mapped[datetime]
+
+
+class ScheduleClock(Base):
+    """When a schedule next runs in a zone. NULL until a tick sees it. Moved by compare-and-set alone."""
+
+    __tablename__ = "schedule_clocks"
+    schedule_id: Mapped[int] = _ref("schedules.id", primary_key=True)
+    zone: Mapped[str] = mapped_column(String(64), primary_key=True)
+    next_run_at: Mapped[datetime | None] = mapped_column(index=True)
+
+
+# ----------------------------------------------------------------------------- readers
+
+
+class Subscriber(Base):
+    """An address, written to as given. ``address_key``: its comparison form (domain in lower-case A-labels)."""
+
+    __tablename__ = "subscribers"
+    id: Mapped[int] = _id()
+    address: Mapped[str]
+    address_key: Mapped[str] = mapped_column(String(320), unique=True)
+    timezone: Mapped[str | None] = mapped_column(String(64))
+    language: Mapped[str | None] = mapped_column(String(16))
+    created_at: Mapped[datetime]
+
+
+class Taste(Base):
+    """A set of topics: unique, immutable, shared. ``key``: sorted topic ids joined by commas; '' = all of the digest."""
+
+    __tablename__ = "tastes"
+    id: Mapped[int] = _id()
+    key: Mapped[str] = mapped_column(unique=True)
+
+
+class Subscription(Base):
+    """A subscriber × a digest. Its clock: ``schedule_id`` and ``zone`` ('' unless the schedule runs in each reader's own)."""
+
+    __tablename__ = "subscriptions"
+    id: Mapped[int] = _id()
+    digest_id: Mapped[int] = _ref("digests.id")
+    subscriber_id: Mapped[int] = _ref("subscribers.id", index=True)
+    schedule_id: Mapped[int | None] = mapped_column(BigId, ForeignKey("schedules.id", ondelete="SET NULL"))
+    zone: Mapped[str] = mapped_column(String(64), default="")
+    taste_id: Mapped[int] = mapped_column(BigId, ForeignKey("tastes.id"))
+    dress: Mapped[int] = mapped_column(SmallInteger, default=0)
+    status: Mapped[str] = mapped_column(String(16), default="pending")
+    created_at: Mapped[datetime]
+    confirmed_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    __table_args__ = (
+        UniqueConstraint("digest_id", "subscriber_id"),
+        Index("ix_subscriptions_clock", "digest_id", "schedule_id", "zone", "subscriber_id"),
+    )
+
+
+class Suppression(Base):
+    """An address we may not write to. ``address_key``: comparison form, or ``hash:…`` after an erasure."""
+
+    __tablename__ = "suppressions"
+    id: Mapped[int] = _id()
+    address_key: Mapped[str] = mapped_column(String(320), unique=True)
+    reason: Mapped[str] = mapped_column(String(32))
+    detail: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime]
+
+
+class ConsentEvent(Base):
+    """What a reader agreed to or took back, when and by what. Append-only."""
+
+    __tablename__ = "consent_events"
+    id: Mapped[int] = _id()
+    subscriber_id: Mapped[int] = _ref("subscribers.id", index=True)
+    digest_id: Mapped[int | None] = mapped_column(BigId, ForeignKey("digests.id", ondelete="SET NULL"))
+    kind: Mapped[str] = mapped_column(String(32))  # requested | confirmed | imported | unsubscribed | resubscribed
+    source: Mapped[str] = mapped_column(default="")  # form, one-click, import:FILE …
+    detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    at: Mapped[datetime]
+
+
+# ----------------------------------------------------------------------------- editions
+
+
+class Edition(Base):
+    """One issue of a digest: one run at one instant, or one manual run (``request_id``).
+
+    ``recipe`` is the digest as it was when the edition opened. ``live``: released to the relay, not to the capture server.
+    """
+
+    __tablename__ = "editions"
+    id: Mapped[int] = _id()
+    digest_id: Mapped[int] = _ref("digests.id", index=True)
+    schedule_id: Mapped[int | None] = mapped_column(BigId, ForeignKey("schedules.id", ondelete="SET NULL"))
+    local_time: Mapped[str] = mapped_column(String(16))  # 2025-07-14T07:00
+    fold: Mapped[int] = mapped_column(SmallInteger, default=0)
+    instant: Mapped[datetime]
+    zone: Mapped[str] = mapped_column(String(64))
+    zones: Mapped[list[Any]] = mapped_column(default=list)  # readers' zones that share it; [] = all of the schedule
+    request_id: Mapped[str | None] = mapped_column(String(64), unique=True)
+    slug: Mapped[str] = mapped_column(String(32))  # 2025-07-14, 2025-07-14-2 …: its place in the archive
+    month: Mapped[int]  # 202507, of the instant in UTC: the partition of its attempts
+    at: Mapped[datetime]  # what was recent when it was composed
+    recipe: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    live: Mapped[bool] = mapped_column(default=False)
+    repeats: Mapped[bool] = mapped_column(default=False)
+    revision: Mapped[int] = mapped_column(default=0)
+    status: Mapped[str] = mapped_column(String(16), default="draft")
+    reason: Mapped[str | None]
+    recipients: Mapped[int] = mapped_column(default=0)
+    template_hash: Mapped[str] = mapped_column(String(64), default="")
+    subject: Mapped[str] = mapped_column(default="")  # of the house variant
+    composed_at: Mapped[datetime | None]
+    released_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]  # real clock
+    __table_args__ = (
+        UniqueConstraint("schedule_id", "local_time", "fold", "instant"),
+        UniqueConstraint("digest_id", "slug"),
+        Index("ix_editions_status", "status", "instant"),
+    )
+
+
+class EditionArticle(Base):
+    """The pool: every candidate of an edition, snapshot, with the house variant's verdict and reason. Kept for good."""
+
+    __tablename__ = "edition_articles"
+    edition_id: Mapped[int] = _ref("editions.id", primary_key=True)
+    article_id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    rank: Mapped[int]  # order of the pool, best first
+    story_id: Mapped[int] = mapped_column(BigId)  # as it was when composed
+    topics: Mapped[list[Any]] = mapped_column(default=list)  # topic ids of the article, ancestors included
+    card: Mapped[dict[str, Any]] = mapped_column(default=dict)  # ArticleCard
+    cost: Mapped[int] = mapped_column(default=0)  # bytes of its card in the mail
+    verdict: Mapped[str] = mapped_column(String(8))  # in | out
+    reason: Mapped[str] = mapped_column(String(64))
+    score: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    section: Mapped[int] = mapped_column(BigId, default=0)
+    position: Mapped[int | None]  # in the house variant
+    __table_args__ = (Index("ix_edition_articles_article_id", "article_id"),)
+
+
+class Variant(Base):
+    """One distinct outcome of picking. ``items``: struct ``<qi`` (article id, section topic id). Ordinal 0: under the minimum."""
+
+    __tablename__ = "variants"
+    edition_id: Mapped[int] = _ref("editions.id", primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True)
+    dress: Mapped[int] = mapped_column(SmallInteger)
+    items: Mapped[bytes]
+
+
+class Batch(Base):
+    """≈ 500 recipients of an edition and their variants, side by side: the history of who was given what.
+
+    ``ids`` (int64 LE) and ``ordinals`` (uint32 LE) never change. ``todo`` (uint16 LE, NULL = all in order) is what is
+    left to write, as positions in ``ids``; ``wire_to`` counts how many of ``todo`` may have been granted to the wire.
+    ``retry`` 0: a first batch; each due reader of an edition is in exactly one.
+    """
+
+    __tablename__ = "batches"
+    id: Mapped[int] = _id()
+    edition_id: Mapped[int] = _ref("editions.id")
+    part: Mapped[int]
+    n: Mapped[int]
+    retry: Mapped[int] = mapped_column(SmallInteger, default=0)
+    ids: Mapped[bytes]
+    ordinals: Mapped[bytes]
+    todo: Mapped[bytes | None]
+    wire_to: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime]
+    done: Mapped[bool] = mapped_column(default=False)
+    worker: Mapped[str | None] = mapped_column(String(200))
+    attempt: Mapped[int] = mapped_column(default=0)  # fence: a worker's writes count only under its own number
+    leased_until: Mapped[datetime | None]
+    __table_args__ = (
+        UniqueConstraint("edition_id", "part", "n"),
+        Index("ix_batches_open", "not_before", sqlite_where=sql("NOT done"), postgresql_where=sql("NOT done")),
+    )
+
+
+_TERMINAL = "outcome IN ('accepted','rejected','suppressed','expired','cancelled')"
+
+
+class Attempt(Base):
+    """One try of a delivery and what the next server said. Insert-only. Partitioned by the edition's month on PostgreSQL."""
+
+    __tablename__ = "attempts"
+    edition_month: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    edition_id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    subscriber_id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(String(16))
+    code: Mapped[int | None] = mapped_column(SmallInteger)
+    enhanced: Mapped[str | None] = mapped_column(String(16))
+    text: Mapped[str] = mapped_column(default="")
+    address: Mapped[str]  # as used
+    batch_id: Mapped[int | None] = mapped_column(BigId)
+    worker: Mapped[str | None] = mapped_column(String(200))
+    at: Mapped[datetime]  # real clock
+    __table_args__ = (
+        Index("uq_attempts_terminal", "edition_month", "edition_id", "subscriber_id", unique=True,
+              sqlite_where=sql(_TERMINAL), postgresql_where=sql(_TERMINAL)),
+        Index("ix_attempts_subscriber_id", "subscriber_id", "edition_id"),
+        {"postgresql_partition_by": "LIST (edition_month)"},
+    )  # fmt: skip
+
+
+class SystemMail(Base):
+    """Confirmations and the like: written with the row that asks for them, sent by the sweep under a lease."""
+
+    __tablename__ = "system_mails"
+    id: Mapped[int] = _id()
+    kind: Mapped[str] = mapped_column(String(32))
+    subscriber_id: Mapped[int] = _ref("subscribers.id", index=True)
+    request: Mapped[str] = mapped_column(String(64))
+    params: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    outcome: Mapped[str | None] = mapped_column(String(16))  # NULL: waits
+    text: Mapped[str] = mapped_column(default="")
+    attempts: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime]
+    worker: Mapped[str | None] = mapped_column(String(200))
+    leased_until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    __table_args__ = (
+        UniqueConstraint("kind", "subscriber_id", "request"),
+        Index("ix_system_mails_waiting", "not_before", sqlite_where=sql("outcome IS NULL"),
+              postgresql_where=sql("outcome IS NULL")),
+    )  # fmt: skip
+
+
+class CapturedMail(Base):
+    """What the capture server caught, instead of a real inbox."""
+
+    __tablename__ = "captured_mails"
+    id: Mapped[int] = _id()
+    received_at: Mapped[datetime]
+    mail_from: Mapped[str]
+    rcpt_to: Mapped[list[Any]] = mapped_column(default=list)
+    subject: Mapped[str] = mapped_column(default="")
+    message_id: Mapped[str] = mapped_column(String(300), default="", index=True)
+    size: Mapped[int]
+    message: Mapped[bytes]

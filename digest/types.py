@@ -1,0 +1,423 @@
+"""Frozen data that crosses rooms, and the states that rows can be in.
+
+Instants are aware datetimes in UTC; ids are integers; slugs and language tags are lower case.
+Nothing here knows SQL, HTML libraries or the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Any, Literal
+
+# ----------------------------------------------------------------------------- states
+
+
+class TopicKind(StrEnum):
+    CATEGORY = "category"
+    TAG = "tag"
+
+
+class ArticleStatus(StrEnum):
+    PUBLISHED = "published"
+    SCHEDULED = "scheduled"  # dated in the future; moved to published by ingest and tick alone
+    WITHHELD = "withheld"  # published on the site behind a password: counted there, shown nowhere here
+    REMOVED = "removed"  # gone at its source
+
+
+class DigestStatus(StrEnum):
+    ACTIVE = "active"
+    PAUSED = "paused"
+
+
+class EditionStatus(StrEnum):
+    DRAFT = "draft"  # opened, perhaps composed, not yet released
+    HELD = "held"  # waits for a person: approval, or a failed gate
+    SENDING = "sending"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class SubscriptionStatus(StrEnum):
+    PENDING = "pending"
+    ACTIVE = "active"
+    PAUSED = "paused"
+    UNSUBSCRIBED = "unsubscribed"
+    SUSPENDED = "suspended"
+
+
+class Result(StrEnum):
+    """What became of one attempt. The first three come off the wire."""
+
+    ACCEPTED = "accepted"  # the next server took responsibility (250). Not: in the inbox
+    DEFERRED = "deferred"  # 4yz, or no relay: tried again later
+    REJECTED = "rejected"  # 5yz
+    UNCERTAIN = "uncertain"  # was on the wire when the process or the connection died; may have arrived
+    SUPPRESSED = "suppressed"  # never on the wire: suppressed or unsubscribed since the release
+    EXPIRED = "expired"  # deferred until its lifetime ended
+    CANCELLED = "cancelled"
+
+
+#: At most one attempt of a delivery has one of these.
+TERMINAL = frozenset({Result.ACCEPTED, Result.REJECTED, Result.SUPPRESSED, Result.EXPIRED, Result.CANCELLED})
+#: A delivery that ended so gives its stories back.
+GAVE_BACK = frozenset({Result.REJECTED, Result.EXPIRED, Result.SUPPRESSED, Result.CANCELLED})
+
+
+class Format(IntEnum):
+    HTML = 0
+    TEXT = 1
+
+
+#: Append only: a dress is stored as ``language index << 1 | format``.
+LANGUAGES = ("en", "de", "ar")
+
+
+@dataclass(frozen=True, slots=True)
+class Dress:
+    """How a variant is dressed: language × format, stored as one small integer."""
+
+    language: str = "en"
+    format: Format = Format.HTML
+
+    @property
+    def code(self) -> int:
+        return LANGUAGES.index(self.language) << 1 | self.format
+
+    @classmethod
+    def of(cls, code: int) -> Dress:
+        return cls(LANGUAGES[code >> 1], Format(code & 1))
+
+
+# ----------------------------------------------------------------------------- articles, as a source gives them
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRef:
+    """A topic as an article names it. ``parent`` is the slug of the parent category, where the source tells."""
+
+    kind: TopicKind
+    slug: str
+    name: str
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    url: str
+    width: int | None = None
+    height: int | None = None
+    alt: str = ""
+    credit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RawArticle:
+    """One article as it came off a source, before the text pipeline. Strings may be hostile.
+
+    ``native_id``: the id inside the source (WordPress post id, path). ``guid``: a feed's own id.
+    ``published_at`` None: the source gave no usable date. ``status`` None: decided from the date.
+    """
+
+    native_id: str | None = None
+    guid: str | None = None
+    url: str | None = None
+    title: str = ""
+    title_is_html: bool = True
+    body_html: str = ""
+    excerpt_html: str = ""  # hand-written summary, if any
+    published_at: datetime | None = None
+    updated_at: datetime | None = None
+    authors: tuple[str, ...] = ()
+    topics: tuple[TopicRef, ...] = ()
+    image: Image | None = None
+    language: str | None = None
+    sticky: bool = False
+    withheld: bool = False  # password-protected
+    base_url: str | None = None  # relative links resolve against it; default: url
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An item left out, with a reason word (``status_draft``, ``no_identity``, ``unreadable`` …) and what it was."""
+
+    reason: str
+    item: str = ""
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Fetched:
+    """What one fetch of a source gave. ``items`` is lazy (memory flat): RawArticle or Skipped, in document order.
+
+    ``topics``: the source's own list, those without articles included. ``state`` is what the source wants to
+    remember (ETag, watermark); it is stored only when every item was stored.
+    ``not_modified``: nothing new since ``state``; items is empty.
+    """
+
+    items: Iterator[RawArticle | Skipped]
+    topics: Sequence[TopicRef] = ()
+    state: Mapping[str, Any] = field(default_factory=dict)
+    not_modified: bool = False
+    title: str | None = None
+    language: str | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class CleanArticle:
+    """A RawArticle after the text pipeline: safe to store, to show, to put into mail and feeds.
+
+    ``body_html`` is allow-listed HTML with absolute links; ``body_text`` plain text; ``excerpt`` plain text of at
+    most 240 characters; ``title`` plain text of at most 300 characters, never empty.
+    """
+
+    title: str
+    url: str
+    canonical_url: str
+    body_html: str
+    body_text: str
+    excerpt: str
+    word_count: int
+    image: Image | None
+    repaired: bool = False  # debris was removed: a warning for the editor
+
+
+# ----------------------------------------------------------------------------- what editions and mails show
+
+
+@dataclass(frozen=True, slots=True)
+class ArticleCard:
+    """An article as a mail, page or archive shows it: the snapshot of an edition's pool. Plain text throughout."""
+
+    id: int
+    title: str
+    url: str
+    excerpt: str = ""
+    image: Image | None = None
+    authors: tuple[str, ...] = ()
+    published_at: datetime | None = None
+    category: str = ""  # name of the primary category
+    word_count: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        image = self.image and {k: getattr(self.image, k) for k in ("url", "width", "height", "alt", "credit")}
+        return {
+            "id": self.id, "title": self.title, "url": self.url, "excerpt": self.excerpt, "image": image,
+            "authors": list(self.authors), "category": self.category, "word_count": self.word_count,
+            "published_at": self.published_at.isoformat() if self.published_at else None,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ArticleCard:
+        when = data.get("published_at")
+        return cls(
+            id=data["id"], title=data["title"], url=data["url"], excerpt=data.get("excerpt", ""),
+            image=Image(**data["image"]) if data.get("image") else None, authors=tuple(data.get("authors", ())),
+            published_at=datetime.fromisoformat(when) if when else None,
+            category=data.get("category", ""), word_count=data.get("word_count", 0),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class StoryCard:
+    """One story of a mail: the article shown and its ``also`` members (near-duplicates, titles and links only)."""
+
+    lead: ArticleCard
+    also: tuple[ArticleCard, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and its stories. An empty title: the digest has one section without a heading."""
+
+    title: str
+    stories: tuple[StoryCard, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Brand:
+    """The publication row, as templates see it. Colours are ``#rrggbb``."""
+
+    name: str = "Digest"
+    url: str = ""
+    language: str = "en"
+    timezone: str = "UTC"
+    logo_url: str = ""
+    postal_address: str = ""
+    accent: str = "#0b5fad"
+    footer_links: tuple[tuple[str, str], ...] = ()  # (label, url)
+
+
+@dataclass(frozen=True, slots=True)
+class EditionView:
+    """What all variants of an edition share.
+
+    ``subject``/``preheader`` are Jinja templates over ``digest``, ``edition``, ``lead``, ``count``, ``brand``.
+    ``archive_url``: the edition in the browser. ``local_date``: the edition's local date and time, aware.
+    """
+
+    edition_id: int
+    digest_slug: str
+    digest_name: str
+    layout: str
+    brand: Brand
+    local_date: datetime
+    archive_url: str
+    home_url: str
+    subject: str = ""
+    preheader: str = ""
+
+
+#: Personal values of a mail's body; each is one random token per render until the bytes are joined.
+PERSONAL_FIELDS = ("unsubscribe_url", "preferences_url", "address")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """One MIME part as prepared quoted-printable bytes around personal values.
+
+    ``segments[0], value(fields[0]), segments[1], …`` — one more segment than fields. Every segment is CRLF-canonical,
+    has no line over 76 and none that starts with a dot; values are encoded and joined by the message builder.
+    """
+
+    segments: tuple[bytes, ...]
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedVariant:
+    """One variant, ready to be personalised. ``html_size``: bytes of the decoded HTML with the longest personal values.
+
+    ``html`` and ``text`` are the whole parts as strings with every personal field shown as its ``PREVIEW`` value.
+    For a reader of plain text ``html_body`` is None.
+    """
+
+    subject: str
+    preheader: str
+    html: str
+    text: str
+    html_body: Body | None
+    text_body: Body
+    html_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class EditionPage:
+    """A released edition as the archive, its web page and the digest feed show it: the house variant, no reader in it.
+
+    ``local``: when it was due, aware, in the digest's zone. ``released``: an instant, whole seconds.
+    """
+
+    edition_id: int
+    digest_slug: str
+    digest_name: str
+    slug: str  # 2025-07-14, 2025-07-14-2 …
+    subject: str
+    local: datetime
+    released: datetime
+    sections: tuple[Section, ...]
+
+    @property
+    def count(self) -> int:
+        return sum(len(s.stories) for s in self.sections)
+
+
+# ----------------------------------------------------------------------------- delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the next server said to one attempt. ``text`` is one line of at most 500 characters, printable."""
+
+    result: Result
+    code: int | None = None
+    enhanced: str | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Where mail goes. ``security``: none, starttls or tls. Time-outs in seconds (RFC 5321 §4.5.3.2)."""
+
+    host: str
+    port: int
+    security: Literal["none", "starttls", "tls"] = "none"
+    username: str | None = None
+    password: str | None = None
+    connections: int = 16
+    helo: str = "localhost.localdomain"
+    connect_timeout: float = 30.0
+    reply_timeout: float = 300.0
+    data_timeout: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtMail:
+    """A mail that the capture server took: raw bytes as they came, envelope beside them."""
+
+    mail_from: str
+    rcpt_to: tuple[str, ...]
+    message: bytes
+    received_at: datetime
+
+
+# ----------------------------------------------------------------------------- feeds
+
+
+@dataclass(frozen=True, slots=True)
+class FeedItem:
+    """One article in a feed. ``id`` is frozen at first sight: the source's guid if URL or URN, else the canonical URL."""
+
+    id: str
+    url: str
+    title: str
+    published: datetime
+    updated: datetime
+    html: str = ""
+    summary: str = ""
+    authors: tuple[str, ...] = ()
+    topics: tuple[TopicRef, ...] = ()
+    image: Image | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedView:
+    """Everything a feed document says; the same view gives RSS, Atom and JSON Feed.
+
+    ``url`` is the feed's address without its extension (``https://x/feeds/tag/climate``); ``updated`` is a whole
+    second and never later than the data: the newest of the items' updates, or a fixed date for an empty feed.
+    """
+
+    url: str
+    title: str
+    home_url: str
+    description: str
+    language: str
+    updated: datetime
+    items: tuple[FeedItem, ...] = ()
+    hubs: tuple[str, ...] = ()
+    icon_url: str = ""
+
+
+# ----------------------------------------------------------------------------- schedules
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One local wall time of a schedule. ``local`` is naive; ``fold`` tells the two 02:30s of an overlap apart."""
+
+    local: datetime
+    fold: int
+    instant: datetime
+    zone: str
+
+    @property
+    def local_key(self) -> str:
+        return self.local.strftime("%Y-%m-%dT%H:%M")
