@@ -1,0 +1,118 @@
+"""What tests share: a migrated database on both kinds, settings in a temporary folder, and no way out to the network."""
+
+from __future__ import annotations
+
+import ipaddress
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from digest.db import Database, upgrade_schema
+from tests.postgres import Cluster
+
+if TYPE_CHECKING:
+    from digest.config import Settings
+
+hypothesis_settings.register_profile("digest", deadline=None, print_blob=True)
+hypothesis_settings.load_profile("digest")
+
+# ----------------------------------------------------------------------------- no way out
+
+
+def _stays_here(host: object) -> bool:
+    if not isinstance(host, str | bytes) or host in ("", b"", "localhost", b"localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host.split("%")[0])
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def _guard(event: str, args: tuple[Any, ...]) -> None:
+    """Tests talk to themselves alone: another address fails the test, a name ending in .invalid resolves to nothing."""
+    if event == "socket.getaddrinfo":
+        host = args[0]
+        name = host.decode() if isinstance(host, bytes) else host
+        if isinstance(name, str) and name.rstrip(".").endswith(".invalid"):  # RFC 6761 §6.4
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        try:
+            ipaddress.ip_address(name or "::")
+        except ValueError:
+            if not _stays_here(name):
+                pytest.fail(f"a test wants to look up {name!r}; tests stay on this machine")
+    elif event in ("socket.connect", "socket.sendto"):
+        address = args[1]
+        if isinstance(address, tuple) and not _stays_here(address[0]):
+            pytest.fail(f"a test wants to talk to {address[0]!r}; tests stay on this machine")
+
+
+sys.addaudithook(_guard)
+
+# ----------------------------------------------------------------------------- databases
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """One PostgreSQL a test process. No binaries: an error, never a skip."""
+    cluster = Cluster()
+    yield cluster
+    cluster.stop()
+
+
+def _migrated(url: str) -> None:
+    database = Database(url)
+    upgrade_schema(database)
+    database.close()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file; tests copy it."""
+    path = tmp_path_factory.mktemp("template") / "digest.sqlite3"
+    _migrated(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(cluster: Cluster) -> str:
+    """A migrated PostgreSQL database; tests clone it."""
+    name = cluster.create()
+    _migrated(cluster.url(name))
+    return name
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a migrated, empty database of each kind, for tests that start processes of their own."""
+    if request.param == "sqlite":
+        path = tmp_path / "digest.sqlite3"
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+        return
+    cluster: Cluster = request.getfixturevalue("cluster")
+    name = cluster.create(request.getfixturevalue("postgresql_template"))
+    yield cluster.url(name)
+    cluster.drop(name)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A migrated, empty database, once of each kind."""
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings as shipped, with everything they write kept inside the test's folder."""
+    from digest.config import Settings
+
+    return Settings.load(None, {"DIGEST_DATA_DIR": str(tmp_path), "DIGEST_CONFIG": ""})
