@@ -115,4 +115,6 @@ def settings(tmp_path: Path) -> Settings:
     """Settings as shipped, with everything they write kept inside the test's folder."""
     from digest.config import Settings
 
-    return Settings.load(None, {"DIGEST_DATA_DIR": str(tmp_path), "DIGEST_CONFIG": ""})
+    none = tmp_path / "digest.toml"
+    none.touch()
+    return Settings.load(none, {"DIGEST_DATA_DIR": str(tmp_path)})

@@ -1,0 +1,348 @@
+"""Settings: what starting needs, from defaults.toml < a file < the environment. Finds every problem, then complains.
+
+Digests, sources, readers and brand are no settings: they live in the database, so that every machine knows them.
+Reads files that settings name; makes none, and no folder.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from digest.errors import ConfigError
+from digest.paths import shipped
+from digest.types import Relay
+
+_PREFIX = "DIGEST_"
+_NOT_SETTINGS = frozenset({"DIGEST_CONFIG"})  # says where the file is
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+
+# ----------------------------------------------------------------------------- kinds of value
+
+
+def _host(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value.strip("[]")))
+    except ValueError:
+        pass
+    try:
+        ascii_form = value.strip().rstrip(".").encode("idna").decode().lower()
+    except UnicodeError:
+        ascii_form = ""
+    if not _DOMAIN.fullmatch(ascii_form) or len(ascii_form) > 253:
+        raise ValueError("is no host name or address; write it without http:// and without a port")
+    return ascii_form
+
+
+def _domain(value: str) -> str:
+    if _is_address(name := _host(value)):
+        raise ValueError("is an address; a domain is wanted, like news.example.org")
+    return name
+
+
+def _public_url(value: str) -> str:
+    parts = urlsplit(value)
+    try:
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or parts.query or parts.fragment or parts.username is not None or re.search(r"\s", value):
+        raise ValueError("is no http(s) address of a site, like https://news.example.org")
+    return value.rstrip("/")
+
+
+def _database_url(value: str) -> str:
+    if not re.match(r"sqlite:///.|postgres(ql)?(\+psycopg)?://", value):
+        raise ValueError("is not a database URL; use sqlite:///PATH or postgresql://…")
+    return value
+
+
+def _data_dir(value: Path) -> Path:
+    return value.expanduser().absolute()
+
+
+def _readable(value: Path) -> Path:
+    try:
+        with (path := value.expanduser().absolute()).open("rb"):
+            return path
+    except OSError as e:
+        raise ValueError(f"cannot be read: {e.strerror}") from None
+
+
+def _folder(value: Path) -> Path:
+    if not (path := value.expanduser().absolute()).is_dir():
+        raise ValueError("is not a folder")
+    return path
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _split(value: object) -> object:
+    """The environment gives a list as one text with commas."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Host = Annotated[str, AfterValidator(_host)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+PortOrFree = Annotated[int, Field(ge=0, le=65535)]
+ReadableFile = Annotated[Path, AfterValidator(_readable)]
+
+# ----------------------------------------------------------------------------- the tree
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatabaseSettings(Table):
+    url: Annotated[str, AfterValidator(_database_url)] | None = None
+
+
+class SmtpSettings(Table):
+    host: Host
+    port: Port
+    security: Literal["none", "starttls", "tls"]
+    username: str | None = None
+    password_file: ReadableFile | None = None
+    connections: Annotated[int, Field(ge=1, le=200)]
+
+
+class CaptureSettings(Table):
+    host: Host
+    port: PortOrFree
+
+
+class WebSettings(Table):
+    host: Host
+    port: PortOrFree
+
+
+class FetchSettings(Table):
+    timeout_s: Annotated[float, Field(gt=0, le=600)]
+    max_bytes: Annotated[int, Field(ge=1024)]
+    allow_hosts: Annotated[tuple[Host, ...], BeforeValidator(_split)]
+
+
+class WorkerSettings(Table):
+    lease_s: Annotated[float, Field(ge=1, le=600)]
+    tick_s: Annotated[float, Field(ge=1, le=3600)]
+    window: Annotated[int, Field(ge=1, le=10_000)] | None = None
+
+
+class Settings(Table):
+    """All of it. No default stands here: they are in config/defaults.toml, which is the reference too."""
+
+    live: bool
+    public_url: Annotated[str, AfterValidator(_public_url)]
+    data_dir: Annotated[Path, AfterValidator(_data_dir)]
+    mail_domain: Annotated[str, AfterValidator(_domain)] | None = None
+    secret_file: ReadableFile | None = None
+    templates_dir: Annotated[Path, AfterValidator(_folder)] | None = None
+    database: DatabaseSettings = DatabaseSettings()
+    smtp: SmtpSettings
+    capture: CaptureSettings
+    web: WebSettings
+    fetch: FetchSettings
+    worker: WorkerSettings
+
+    @classmethod
+    def load(
+        cls, path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None
+    ) -> Settings:
+        """Read all layers. *overrides*: dotted names from the command line, which win over everything.
+
+            defaults.toml < path, else $DIGEST_CONFIG, else ./config/digest.toml if there < environment < overrides
+
+        Raises ConfigError with all problems at once.
+        """
+        layers = _Layers()
+        layers.add_file(shipped("config") / "defaults.toml")
+        layers.add_file(path or _file_of(environ))
+        layers.add_environment(environ)
+        layers.add({key: (value, key) for key, value in (overrides or {}).items()})
+        try:
+            settings = cls(**layers.tree())
+        except ValidationError as e:
+            raise ConfigError([*layers.problems, *layers.told(e)]) from None
+        if problems := [*layers.problems, *settings._contradictions()]:
+            raise ConfigError(problems)
+        return settings
+
+    def _contradictions(self) -> Iterator[str]:
+        smtp = self.smtp
+        if smtp.username and not smtp.password_file:
+            yield "smtp.username is set but smtp.password_file is not; put the password into a file and name it there"
+        if smtp.password_file and not smtp.username:
+            yield "smtp.password_file is set but smtp.username is not; set both or neither"
+        if smtp.username and smtp.security == "none" and not _is_loopback(smtp.host):
+            yield "smtp.security is none, so the password would travel readable; use starttls or tls"
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{quote(str(self.data_dir), safe='/ ')}/digest.sqlite3"
+
+    def relay(self) -> Relay:
+        """Where live mail goes. Reads the password file anew, so that a changed password needs no restart."""
+        smtp = self.smtp
+        return Relay(
+            host=smtp.host,
+            port=smtp.port,
+            security=smtp.security,
+            username=smtp.username,
+            password=_secret_text(smtp.password_file, "smtp.password_file") if smtp.password_file else None,
+            connections=smtp.connections,
+            helo=self.mail_domain_for(),
+        )
+
+    def mail_domain_for(self) -> str:
+        """The setting, else the public URL's host, else (an address, or this machine) localhost.localdomain."""
+        host = self.mail_domain or urlsplit(self.public_url).hostname or ""
+        return "localhost.localdomain" if _is_address(host) or host == "localhost" else host
+
+    def shown(self) -> dict[str, Any]:
+        """All settings as plain data, what is secret in them hidden. A password is only a file's path here."""
+        tree: dict[str, Any] = self.model_dump(mode="json")
+        tree["database"]["url"] = _without_password(self.database_url)
+        return tree
+
+
+def _without_password(url: str) -> str:
+    url = re.sub(r"(//[^/@:]*):[^/]*@", r"\1:***@", url)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", url)
+
+
+def _secret_text(path: Path, name: str) -> str:
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(
+            f"{name}: {path} cannot be read: {getattr(e, 'strerror', None) or 'it is not text'}"
+        ) from None
+
+
+def _file_of(environ: Mapping[str, str]) -> Path | None:
+    if named := environ.get("DIGEST_CONFIG"):
+        return Path(named)
+    usual = Path("config/digest.toml")
+    return usual if usual.is_file() else None
+
+
+# ----------------------------------------------------------------------------- layers
+
+
+def names() -> list[str]:
+    """Every setting by its dotted name, in the order of the tree."""
+
+    def walk(model: type[BaseModel], prefix: str) -> Iterator[str]:
+        for name, field in model.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                yield from walk(field.annotation, f"{prefix}{name}.")
+            else:
+                yield prefix + name
+
+    return list(walk(Settings, ""))
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting: smtp.port → DIGEST_SMTP__PORT."""
+    return _PREFIX + name.upper().replace(".", "__")
+
+
+class _Layers:
+    """Values by dotted name, each with where it came from; later layers win. Problems are collected, never raised."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self._known = names()
+        self._tables = {name.split(".")[0] for name in self._known if "." in name}
+        self._values: dict[str, tuple[object, str]] = {}
+
+    def add(self, values: Mapping[str, tuple[object, str]]) -> None:
+        self._values.update(values)
+
+    def add_file(self, path: Path | None) -> None:
+        if path is None:
+            return
+        try:
+            tree = tomllib.loads(path.read_text("utf-8"))
+        except OSError as e:
+            self.problems.append(f"settings file {path} cannot be read: {e.strerror}")
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+            self.problems.append(f"settings file {path} is not TOML: {e}")
+        else:
+            self.add({name: (value, f"{name} in {path}") for name, value in self._leaves(tree, path)})
+
+    def _leaves(self, tree: Mapping[str, Any], path: Path, prefix: str = "") -> Iterator[tuple[str, object]]:
+        for key, value in tree.items():
+            name = prefix + key
+            if isinstance(value, dict) and name in self._tables:
+                yield from self._leaves(value, path, f"{name}.")
+            elif name in self._known:
+                yield name, value
+            elif name in self._tables:
+                self.problems.append(f"{name} in {path}: is a table of settings; write [{name}]")
+            else:
+                self._unknown(f"{name} in {path}", name, {n: n for n in [*self._known, *self._tables]})
+
+    def add_environment(self, environ: Mapping[str, str]) -> None:
+        known = {variable(name): name for name in self._known}
+        for key in sorted(k for k in environ if k.startswith(_PREFIX) and k not in _NOT_SETTINGS):
+            if not environ[key]:
+                continue  # set to nothing is unset
+            if key in known:
+                self.add({known[key]: (environ[key], key)})
+            elif (plain := key.removesuffix("_FILE")) in known and plain != key:
+                self._add_from_file(known[plain], key, Path(environ[key]))
+            else:
+                self._unknown(key, key, {name: name for name in known})
+
+    def _add_from_file(self, name: str, key: str, path: Path) -> None:
+        try:
+            self.add({name: (_secret_text(path, key), key)})
+        except ConfigError as e:
+            self.problems.extend(e.problems)
+
+    def _unknown(self, where: str, name: str, known: Mapping[str, str]) -> None:
+        last = {n.rsplit(".", 1)[-1]: n for n in known}
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        near = near or [last[n] for n in difflib.get_close_matches(name.rsplit(".", 1)[-1], last, n=1, cutoff=0.75)]
+        hint = f"did you mean {near[0]}?" if near else "config/defaults.toml lists them all"
+        self.problems.append(f"{where}: there is no such setting; {hint}")
+
+    def tree(self) -> dict[str, Any]:
+        tree: dict[str, Any] = {}
+        for name, (value, _) in self._values.items():
+            *tables, key = name.split(".")
+            branch = tree
+            for table in tables:
+                branch = branch.setdefault(table, {})
+            branch[key] = value
+        return tree
+
+    def told(self, e: ValidationError) -> Iterator[str]:
+        """One sentence a problem, with the place where the value was given."""
+        for error in e.errors(include_url=False, include_input=False, include_context=False):
+            name = ".".join(str(part) for part in error["loc"] if isinstance(part, str))
+            name = next((n for n in self._known if name == n or name.startswith(f"{n}.")), name)
+            where = self._values[name][1] if name in self._values else name
+            says = error["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+            yield f"{where}: {says}"
