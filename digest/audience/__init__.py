@@ -1,0 +1,64 @@
+"""Readers: addresses, subscriptions, tastes, consent, suppression, and the tokens in their links.
+
+One face; the parts:
+    addresses.py      what is an address, and when two are the same one
+    tokens.py         keys that every machine shares, and the signed links made with them
+    subscriptions.py  ask, confirm, leave, look up: one reader at a time
+    importing.py      CSV in, thousands of readers at a time
+    exporting.py      readers out again
+
+Writes subscribers, subscriptions, tastes, consent_events, suppressions, secrets, schedule_clocks that a reader is the
+first to need, and the rows of system_mails that ask for a confirmation. Sends nothing: that is the sweep's.
+"""
+
+from digest.audience.addresses import Address, parse_address
+from digest.audience.exporting import export, write_csv
+from digest.audience.importing import ImportReport, import_csv
+from digest.audience.subscriptions import (
+    Invitation,
+    Offer,
+    Preferences,
+    Requested,
+    Standing,
+    add,
+    confirm,
+    ensure_taste,
+    find,
+    invitation,
+    offers,
+    preferences,
+    show,
+    subscribe,
+    suppress,
+    unsubscribe,
+)
+from digest.audience.tokens import Keys, Links, Tokens, ensure_secrets
+
+__all__ = [
+    "Address",
+    "ImportReport",
+    "Invitation",
+    "Keys",
+    "Links",
+    "Offer",
+    "Preferences",
+    "Requested",
+    "Standing",
+    "Tokens",
+    "add",
+    "confirm",
+    "ensure_secrets",
+    "ensure_taste",
+    "export",
+    "find",
+    "import_csv",
+    "invitation",
+    "offers",
+    "parse_address",
+    "preferences",
+    "show",
+    "subscribe",
+    "suppress",
+    "unsubscribe",
+    "write_csv",
+]
