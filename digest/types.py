@@ -149,6 +149,7 @@ class Skipped:
     reason: str
     item: str = ""
     detail: str = ""
+    native_id: str | None = None  # of an article that its source has taken back (draft, private, trash): it is removed
 
 
 @dataclass(slots=True)
@@ -225,6 +226,23 @@ class ArticleCard:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """An article that an edition may carry. ``topics``: ids, ancestors included; ``primary``: its first category's.
+
+    ``fresh``: still in its grace period; it waits for the next run.
+    """
+
+    card: ArticleCard
+    story_id: int
+    topics: tuple[int, ...]
+    primary: int | None
+    published_at: datetime
+    eligible_at: datetime
+    sticky: bool = False
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StoryCard:
     """One story of a mail: the article shown and its ``also`` members (near-duplicates, titles and links only)."""
 
@@ -276,6 +294,10 @@ class EditionView:
 
 #: Personal values of a mail's body; each is one random token per render until the bytes are joined.
 PERSONAL_FIELDS = ("unsubscribe_url", "preferences_url", "address")
+#: What a preview for nobody shows in their place.
+PREVIEW = {"unsubscribe_url": "#unsubscribe", "preferences_url": "#preferences", "address": "reader@example.org"}
+#: Bytes that are kept free for each in the byte budget, escaped for HTML. RFC 5321 §4.5.3.1: an address has ≤ 254.
+LONGEST = {"unsubscribe_url": 400, "preferences_url": 400, "address": 512}
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +327,15 @@ class RenderedVariant:
     html_body: Body | None
     text_body: Body
     html_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SystemMail:
+    """A mail the system writes by itself to one address: a confirmation and the like. Plain strings, no tokens."""
+
+    subject: str
+    text: str
+    html: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +403,7 @@ class CaughtMail:
 
 @dataclass(frozen=True, slots=True)
 class FeedItem:
-    """One article in a feed. ``id`` is frozen at first sight: the source's guid if URL or URN, else the canonical URL."""
+    """One article in a feed. ``id`` is frozen at first sight: the source's guid if a URL or URN, else canonical URL."""
 
     id: str
     url: str
@@ -385,6 +416,14 @@ class FeedItem:
     topics: tuple[TopicRef, ...] = ()
     image: Image | None = None
     language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedSelector:
+    """Which feed: ``all`` has no slug; category, tag, author and digest have one."""
+
+    kind: Literal["all", "category", "tag", "author", "digest"]
+    slug: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,6 +443,7 @@ class FeedView:
     items: tuple[FeedItem, ...] = ()
     hubs: tuple[str, ...] = ()
     icon_url: str = ""
+    publisher: str = ""  # who answers for items without an author
 
 
 # ----------------------------------------------------------------------------- schedules
