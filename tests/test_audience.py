@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import threading
+import time
 import timeit
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -154,8 +156,6 @@ def test_any_text_is_no_token(text: str) -> None:
 def test_confirmations_age_and_the_links_of_old_mails_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = Tokens(b"k" * 32)
     made = {purpose: tokens.make(purpose, (5,)) for purpose in ("confirm", "preferences", "unsubscribe")}
-    import time
-
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 29 * 86400)
     assert tokens.read("confirm", made["confirm"]) == (5,)
@@ -533,27 +533,25 @@ def test_what_goes_out_comes_back_in(database: Database, tmp_path: Path) -> None
     assert rows_of(database) == before
 
 
-def test_import_is_fast_and_flat(database: Database, tmp_path: Path) -> None:
-    """20,000 rows a second is the aim on a free machine; a slow one under load still keeps a quarter of it."""
-    import tracemalloc
-
+def test_import_is_cheap_and_flat(database: Database, tmp_path: Path) -> None:
+    """20,000 rows a second on a free machine; measured here: the processor time of this side, whatever else runs."""
     with database.transaction() as session:
         build.digest(session)
     path = tmp_path / "many.csv"
     with path.open("w") as file:
         file.write("email\n")
-        file.writelines(f"reader.number{n}@mail{n % 50}.example.org\n" for n in range(40_000))
+        file.writelines(f"reader.number{n}@mail{n % 50}.example.org\n" for n in range(16_000))
     told: list[int] = []
+    began = time.process_time()
     report = audience.import_csv(database, path, digest="morning", confirmed=True, now=T, progress=told.append)
-    assert (report.new, told[-1]) == (40_000, 40_000)
-    assert 40_000 / report.seconds > 5_000
+    assert (time.process_time() - began) / 16_000 < 120e-6
+    assert (report.new, told) == (16_000, [4_000, 8_000, 12_000, 16_000])
     tracemalloc.start()
     again = audience.import_csv(database, path, digest="morning", confirmed=True, now=T)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert again.unchanged == 40_000
+    assert again.unchanged == 16_000
     assert peak < 16e6
-    print(f"{40_000 / report.seconds:,.0f} rows/s, peak {peak / 1e6:.1f} MB")
 
 
 def test_real_clock_of_the_database_is_aware(database: Database) -> None:

@@ -24,7 +24,7 @@ from zoneinfo import available_timezones
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from digest.audience._sql import insert_many
+from digest.audience._sql import insert_many, one_of
 from digest.audience.addresses import Address, parse_address
 from digest.audience.subscriptions import (
     dress_code,
@@ -225,24 +225,23 @@ class _Importer:
 
     def _known(self, session: Session, rows: Sequence[_Row]) -> _Known:
         keys = sorted({row.address.key for row in rows})
-        found = session.execute(
-            select(Subscriber.address_key, Subscriber.id, Subscriber.timezone, Subscriber.language).where(
-                Subscriber.address_key.in_(keys)
-            )
-        )
+        columns = (Subscriber.address_key, Subscriber.id, Subscriber.timezone, Subscriber.language)
+        found = session.execute(select(*columns).where(one_of(session, Subscriber.address_key, keys)))
         readers = {key: (i, zone, language) for key, i, zone, language in found}
-        suppressed = set(session.scalars(select(Suppression.address_key).where(Suppression.address_key.in_(keys))))
-        return _Known(readers, self._held(session, [r[0] for r in readers.values()]), suppressed)
+        suppressed = session.scalars(
+            select(Suppression.address_key).where(one_of(session, Suppression.address_key, keys))
+        )
+        return _Known(readers, self._held(session, [i for i, _, _ in readers.values()]), set(suppressed))
 
     def _held(self, session: Session, subscriber_ids: Sequence[int]) -> dict[tuple[int, int], _Held]:
         if not subscriber_ids:
             return {}
+        s = Subscription
         found = session.execute(
-            select(
-                Subscription.subscriber_id, Subscription.digest_id,
-                Subscription.id, Subscription.status, Subscription.dress,
-            ).where(Subscription.subscriber_id.in_(subscriber_ids))
-        )  # fmt: skip
+            select(s.subscriber_id, s.digest_id, s.id, s.status, s.dress).where(
+                one_of(session, s.subscriber_id, subscriber_ids)
+            )
+        )
         return {(reader, digest): _Held(i, status, dress) for reader, digest, i, status, dress in found}
 
     # ------------------------------------------------------------------------- decide
@@ -320,40 +319,49 @@ class _Importer:
             "address_key": keys,
             "timezone": [row.timezone for row in rows],
             "language": [row.language for row in rows],
-            "created_at": [self.now] * len(rows),
         }
-        insert_many(session, Subscriber, columns)
-        found = session.execute(select(Subscriber.address_key, Subscriber.id).where(Subscriber.address_key.in_(keys)))
+        insert_many(session, Subscriber, columns, {"created_at": self.now})
+        found = session.execute(
+            select(Subscriber.address_key, Subscriber.id).where(one_of(session, Subscriber.address_key, keys))
+        )
         return {row.address_key: row.id for row in found}
 
     def _write_joins(self, session: Session, plan: _Plan, ids: dict[str, int], zones: dict[str, str | None]) -> None:
-        if not plan.joins:
-            return
-        taste = ensure_taste(session, ())
-        rows = sorted((ids[key], digest, row) for (key, digest), row in plan.joins.items())
+        """One set for those who are active at once, one for those who wait."""
+        joins = sorted((ids[key], digest, row) for (key, digest), row in plan.joins.items())
+        taste = ensure_taste(session, ()) if joins else 0
+        for active in (True, False):
+            rows = [join for join in joins if (self.confirmed and join[2].agreed) is active]
+            clocks = self._clocks(rows, zones)
+            columns: dict[str, list[Any]] = {
+                "subscriber_id": [reader for reader, _, _ in rows],
+                "digest_id": [digest for _, digest, _ in rows],
+                "schedule_id": [schedule_id for schedule_id, _ in clocks],
+                "zone": [zone for _, zone in clocks],
+                "dress": [self._dress(row) for _, _, row in rows],
+            }
+            shared = {"taste_id": taste, "created_at": self.now, "confirmed_at": self.now if active else None}
+            status = SubscriptionStatus.ACTIVE if active else SubscriptionStatus.PENDING
+            insert_many(session, Subscription, columns, {**shared, "status": status.value})
+            if active:
+                self._start_clocks(session, clocks)
+                self._write_consent(session, rows)
+
+    def _clocks(
+        self, joins: Sequence[tuple[int, int, _Row]], zones: dict[str, str | None]
+    ) -> list[tuple[int | None, str]]:
+        """(schedule, zone) of each."""
         recipes = {recipe.id: recipe for recipe in self.recipes.values()}
-        active = [self.confirmed and row.agreed for _, _, row in rows]
-        clocks: list[str] = []
-        for _, digest, row in rows:
-            zone = row.timezone or zones.get(row.address.key)
-            clocks.append(zone_of(recipes[digest].zone, zone, self.home_zone))
-        schedules = [recipes[digest].schedule_id for _, digest, _ in rows]
-        columns: dict[str, list[Any]] = {
-            "digest_id": [digest for _, digest, _ in rows],
-            "subscriber_id": [reader for reader, _, _ in rows],
-            "schedule_id": schedules,
-            "zone": clocks,
-            "taste_id": [taste] * len(rows),
-            "dress": [self._dress(row) for _, _, row in rows],
-            "status": [SubscriptionStatus.ACTIVE.value if a else SubscriptionStatus.PENDING.value for a in active],
-            "created_at": [self.now] * len(rows),
-            "confirmed_at": [self.now if a else None for a in active],
-        }
-        insert_many(session, Subscription, columns)
-        for schedule_id in set(schedules):
-            mine = {z for z, s, a in zip(clocks, schedules, active, strict=True) if a and s == schedule_id}
-            ensure_clocks(session, schedule_id, mine)
-        self._write_consent(session, [r for r, a in zip(rows, active, strict=True) if a])
+        clocks: list[tuple[int | None, str]] = []
+        for _, digest, row in joins:
+            recipe = recipes[digest]
+            own = row.timezone or zones.get(row.address.key)
+            clocks.append((recipe.schedule_id, zone_of(recipe.zone, own, self.home_zone)))
+        return clocks
+
+    def _start_clocks(self, session: Session, clocks: Iterable[tuple[int | None, str]]) -> None:
+        for schedule_id, zone in sorted({(s, z) for s, z in clocks if s is not None}):
+            ensure_clocks(session, schedule_id, {zone})
 
     def _dress(self, row: _Row) -> int:
         return dress_code(row.language or self.home_language, row.format or Format.HTML)
@@ -364,10 +372,10 @@ class _Importer:
         ids = [held.id for _, held, _, _ in plan.activate]
         values = {"status": SubscriptionStatus.ACTIVE.value, "confirmed_at": self.now, "ended_at": None}
         session.execute(update(Subscription).where(Subscription.id.in_(ids)).values(**values))
-        for schedule_id, zone in session.execute(
+        clocks = session.execute(
             select(Subscription.schedule_id, Subscription.zone).where(Subscription.id.in_(ids)).distinct()
-        ).all():
-            ensure_clocks(session, schedule_id, {zone})
+        )
+        self._start_clocks(session, [(schedule_id, zone) for schedule_id, zone in clocks])
         self._write_consent(session, [(reader, digest, row) for row, _, reader, digest in plan.activate])
 
     def _write_consent(self, session: Session, rows: Sequence[tuple[int, int, _Row]]) -> None:
@@ -376,12 +384,10 @@ class _Importer:
         columns: dict[str, list[Any]] = {
             "subscriber_id": [reader for reader, _, _ in rows],
             "digest_id": [digest for _, digest, _ in rows],
-            "kind": ["imported"] * len(rows),
-            "source": [f"import:{self.name}"] * len(rows),
             "detail": [{"line": row.line} for _, _, row in rows],
-            "at": [self.now] * len(rows),
         }
-        insert_many(session, ConsentEvent, columns)
+        shared = {"kind": "imported", "source": f"import:{self.name}", "at": self.now}
+        insert_many(session, ConsentEvent, columns, shared)
 
 
 def _recipe(digest_id: int, schedule: Schedule | None) -> _Recipe:

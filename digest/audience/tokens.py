@@ -85,6 +85,8 @@ class Tokens:
         """The ids in the token; TokenInvalid says what the reader can do about it."""
         if purpose not in _PURPOSES:
             raise ValueError(f"no such purpose: {purpose}")
+        if not text.isascii():
+            raise _changed()
         if purpose == "confirm":
             return self._read_confirm(text, CONFIRM_MAX_AGE_S if max_age_s is None else max_age_s)
         body = text.rpartition(".")[0]
