@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import shutil
 import socket
 import sys
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 hypothesis_settings.register_profile("digest", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("digest")
+
+for _name in [name for name in os.environ if name.startswith("DIGEST_")]:
+    del os.environ[_name]  # a developer's own settings are no part of a test
 
 # ----------------------------------------------------------------------------- no way out
 
@@ -118,3 +122,76 @@ def settings(tmp_path: Path) -> Settings:
     none = tmp_path / "digest.toml"
     none.touch()
     return Settings.load(none, {"DIGEST_DATA_DIR": str(tmp_path)})
+
+
+# ----------------------------------------------------------------------------- from outside the clone
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser for Playwright's ``executable_path``; `./run test` finds or installs one."""
+    names = (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+    found = next((path for name in names if name and (path := shutil.which(name))), None)
+    if found is None:
+        pytest.fail("no browser; run `apt-get install chromium`, or name one in $CHROMIUM")
+    return found
+
+
+class Corpus:
+    """A folder of real articles, feeds and mails that is no part of the clone. Counts what it hands out."""
+
+    def __init__(self, root: Path, read: set[str]) -> None:
+        self.root, self._read = root, read
+
+    def find(self, *patterns: str) -> list[Path]:
+        """Every file that fits one of the glob patterns, sorted; all count as read."""
+        found = sorted({path for pattern in patterns for path in self.root.glob(pattern) if path.is_file()})
+        self._read.update(map(str, found))
+        return found
+
+
+_READ = pytest.StashKey[set[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--corpus", metavar="DIR", help="folder for the tests marked corpus; without it they are left out")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_READ] = set()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--corpus"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("corpus")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture
+def corpus(pytestconfig: pytest.Config) -> Corpus:
+    """Only for tests marked ``corpus``."""
+    return Corpus(Path(pytestconfig.getoption("--corpus")), pytestconfig.stash[_READ])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    node.config.stash[_READ].update(getattr(node, "workeroutput", {}).get("corpus", ()))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Workers hand in what they read; the run as a whole fails if a corpus was given and nothing of it read."""
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["corpus"] = sorted(config.stash[_READ])
+    elif config.getoption("--corpus") and not config.stash[_READ] and not session.exitstatus:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if folder := config.getoption("--corpus"):
+        terminalreporter.write_line(f"corpus: {len(config.stash[_READ])} files read in {folder}")
