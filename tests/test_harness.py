@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +63,38 @@ def test_postgresql_dies_with_the_run_that_started_it() -> None:
             return
         time.sleep(0.05)
     pytest.fail("the server outlived its test run")
+
+
+_READS = """
+import pytest
+
+@pytest.mark.corpus
+def test_reads(corpus):
+    corpus.find("*.txt")
+"""
+
+
+def corpus_run(tmp_path: Path, *options: str) -> tuple[int, str]:
+    (tmp_path / "test_reads.py").write_text(_READS)
+    command = [sys.executable, "-m", "pytest", "-q", "-c", "pyproject.toml", "-p", "tests.conftest"]
+    done = subprocess.run(
+        [*command, tmp_path / "test_reads.py", *options], cwd=Path(__file__).parents[1], capture_output=True, text=True
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.slow
+def test_a_corpus_run_says_how_many_files_it_read_and_fails_at_none(tmp_path: Path) -> None:
+    given = ("--corpus", str(tmp_path), "-m", "corpus", "-n", "1")
+    code, said = corpus_run(tmp_path, *given)
+    assert code == 1
+    assert "corpus: 0 files read" in said
+    (tmp_path / "one.txt").touch()
+    code, said = corpus_run(tmp_path, *given)
+    assert code == 0
+    assert "corpus: 1 files read" in said
+
+
+@pytest.mark.slow
+def test_without_a_corpus_its_tests_are_left_out(tmp_path: Path) -> None:
+    assert "1 deselected" in corpus_run(tmp_path)[1]
