@@ -1,0 +1,184 @@
+"""What machines leave in a body: broken brackets, shortcodes, lazy images, tables of contents, feed credits."""
+
+from __future__ import annotations
+
+import re
+
+from selectolax.lexbor import LexborHTMLParser
+
+from digest.text.tags import KNOWN
+
+# ----------------------------------------------------------------------------- broken brackets
+
+# Every repetition is bounded or possessive: a megabyte of brackets must cost a megabyte's time.
+_HINT = re.compile(r"<\s|<<|>>|</\s|[a-zA-Z0-9]\s{1,8}>|>\s{0,8}>|<>")
+_BROKEN = re.compile(r"(<[<\s]{0,8}+)(/?)(\s{0,4}+)([a-zA-Z][a-zA-Z0-9]{0,9}+)(\s{0,4}+/?)\s{0,4}+(>{1,8}+)")
+_DOUBLED = re.compile(r"<(?=<([a-zA-Z][a-zA-Z0-9]{0,9}+)(?:\s[^<>]*)?>)")
+_LONE = re.compile(r"(?<=[\w\"'/]>)\s*+[<>](?:\s*+[<>])*(?=\s*+(?:</?[a-zA-Z]|\Z))")
+
+
+def mend(html: str) -> tuple[str, bool]:
+    """Return *html* with the debris that text tools leave around tags made whole, and whether there was any.
+
+    "< / li>>" and "<< li >< strong >" become tags again; brackets that stand alone between two tags go. Prose such as
+    "a < b > c" stays as it is.
+    """
+    if _HINT.search(html) is None:
+        return html, False
+    before = html
+    html = _BROKEN.sub(_whole, html)
+    html = _DOUBLED.sub(lambda m: "" if m[1].lower() in KNOWN else "<", html)
+    html = _LONE.sub("", html)
+    return html, _squeezed(html) != _squeezed(before)
+
+
+def _whole(match: re.Match[str]) -> str:
+    opened, slash, _, name, tail, closed = match.groups()
+    if name.lower() not in KNOWN:
+        return match[0]
+    if len(name) == 1 and not slash and "<<" not in opened and len(closed) == 1:
+        return match[0]  # one letter could be a variable: "x < i > y" is arithmetic, "< / i >" and "<< i >>" are not
+    return f"<{slash}{name}{tail if tail.endswith('/') else ''}>"
+
+
+def _squeezed(html: str) -> str:
+    """For comparison: a space before ">" is legal HTML and no debris."""
+    return re.sub(r"\s{1,8}(/?)>", r"\1>", html)
+
+
+# ----------------------------------------------------------------------------- shortcodes
+
+_SHORTCODE = re.compile(r"\[\[([^\[\]]*)\]\]|\[(/?)([a-zA-Z][\w-]{1,40}+)(\s[^\[\]]{0,2000}+)?/?\]")
+_EMBED = re.compile(r"\[embed[^\[\]]{0,300}\]\s{0,9}(https?://[^\s\[<\"']{1,2000}+)\s{0,9}\[/embed\]", re.IGNORECASE)
+_KNOWN_CODES = frozenset(("audio", "caption", "contact-form", "embed", "gallery", "more", "playlist", "video", "toc"))
+
+
+def without_shortcodes(html: str) -> str:
+    """Take WordPress shortcodes out and keep what stands between them; "[sic]" and "[1]" are text.
+
+    One that we do not know must look like one: it has attributes, an underscore, or is closed somewhere.
+    """
+    if "[" not in html:
+        return html
+    html = _EMBED.sub(r'<p><a href="\1">\1</a></p>', html)
+    closed = set(re.findall(r"\[/([\w-]+)\]", html))
+
+    def replace(match: re.Match[str]) -> str:
+        escaped, end, name, attributes = match.groups()
+        if escaped is not None:  # [[gallery]] is how one writes about [gallery]
+            return f"[{escaped}]"
+        if name in ("caption", "wp_caption"):
+            return f"<{end}figure>"
+        known = name in _KNOWN_CODES or name in closed or "_" in name or "=" in (attributes or "")
+        return "" if known else match[0]
+
+    return _SHORTCODE.sub(replace, html)
+
+
+# ----------------------------------------------------------------------------- before the allow-list
+
+_IMG = re.compile(r"<img\b[^<>]*>", re.IGNORECASE)
+_LAZY = re.compile(r"\sdata-(?:lazy-|orig(?:inal)?-|full-)?src=", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"\ssrc=([\"'])(?:data:[^\"']*|[^\"']*(?:placeholder|blank\.gif)[^\"']*)\1", re.IGNORECASE)
+
+
+def load_lazy_images(html: str) -> str:
+    """Give an image that a script was to load its address; its placeholder is none."""
+    if _LAZY.search(html) is None:
+        return html
+
+    def real(match: re.Match[str]) -> str:
+        tag = _PLACEHOLDER.sub("", match[0])
+        return tag if re.search(r"\ssrc=", tag) else _LAZY.sub(" src=", tag, count=1)
+
+    return _IMG.sub(real, html)
+
+
+_BLOCKS = tuple(
+    name
+    for line in (
+        "#ez-toc-container .ez-toc-container .lwptoc #toc_container .toc_container .rank-math-toc",
+        ".wp-block-rank-math-toc-block .wp-block-yoast-seo-table-of-contents .yarpp .yarpp-related .jp-relatedposts",
+        "#jp-relatedposts .related-posts .crp_related .wp-block-jetpack-related-posts .jnews_inline_related_post",
+        ".sharedaddy .sd-sharing .addtoany_share_save_container .addtoany_content .heateor_sss_sharing_container",
+        ".social-share .share-buttons .essb_links .swp_social_panel .jeg_share_button .more-link .adsbygoogle",
+        ".advertisement .mc4wp-form .feedflare .screen-reader-text",
+    )
+    for name in line.split()
+)
+_BLOCK_HINT = re.compile("|".join(sorted({re.escape(name[1:]) for name in _BLOCKS})))
+_BLOCK_SELECTOR = ", ".join(_BLOCKS)
+
+
+def without_blocks(html: str) -> str:
+    """Remove tables of contents, share bars, related articles and advertisements that name themselves."""
+    if _BLOCK_HINT.search(html) is None:
+        return html
+    body = LexborHTMLParser(html).body
+    if body is None:
+        return html
+    for node in body.css(_BLOCK_SELECTOR):
+        node.decompose()
+    return body.inner_html or ""
+
+
+# ----------------------------------------------------------------------------- after the allow-list
+
+#: An image as the allow-list writes it, and its attributes.
+SAFE_IMG = re.compile(r'<img((?:\s[\w-]+(?:="[^"]*")?)*)>')
+IMG_ATTRIBUTE = re.compile(r'\s([\w-]+)="([^"]*)"')
+_COUNTER = re.compile(
+    r"//(?:[\w.-]+\.)?(?:doubleclick\.net|feedburner\.com|gravatar\.com|scorecardresearch\.com|stats\.wordpress\.com"
+    r"|pixel\.wp\.com|facebook\.com/tr)|s\.w\.org/images/core/emoji|/pixel\.(?:gif|png)",
+    re.IGNORECASE,
+)
+_FIRST_ON = re.compile(
+    "appeared first on|erschien zuerst auf|est apparu en premier sur|se publicó primero en|apareceu primeiro em"
+)
+_CREDITS = ("The post ", "Der Beitrag ", "L’article ", "L&#8217;article ", "La entrada ", "O post ")
+_CUT_HERE = re.compile(r"\s{0,9}\[(?:…|\.\.\.|&hellip;|&#8230;)\]")
+_EMPTY = re.compile(r"<(p|figure|a|h[1-6]|li|ul|div)(?: [^<>]*)?>\s*</\1>")
+
+
+def tidied(html: str) -> str:
+    """Return safe HTML without pixels that count readers, empty shells and the credit of the feed plugin."""
+    if "<img" in html:
+        html = SAFE_IMG.sub(lambda m: "" if _is_counter(m[1]) else m[0], html)
+    html = without_credit(html)
+    html = _CUT_HERE.sub("…", html)
+    html = _EMPTY.sub("", _EMPTY.sub("", html))
+    return re.sub(r"\n{3,}", "\n\n", html)
+
+
+def without_credit(text: str) -> str:
+    """Take the last "The post … appeared first on …" off, with its paragraph if it has one."""
+    found = None
+    for found in _FIRST_ON.finditer(text):  # noqa: B007  # the last one
+        pass
+    if found is None:
+        return text
+    floor = max(0, found.start() - 1_500)
+    paragraph = text.rfind("<p", floor, found.start())
+    find = text.rfind if paragraph < 0 else text.find
+    begin = max(find(words, max(floor, paragraph), found.start()) for words in _CREDITS)
+    end = text.find("</p>", found.end())
+    end = len(text) if end < 0 else end + len("</p>") * (paragraph >= 0)
+    if begin < 0 or "</p>" in text[begin : found.start()]:
+        return text
+    if paragraph >= 0 and not text[text.find(">", paragraph) + 1 : begin].strip():
+        begin = paragraph
+    return text[:begin] + text[end:]
+
+
+def without_cut_mark(summary: str) -> str:
+    """Take a "[…]" off; say with "…" that it stops inside a sentence."""
+    cut = _CUT_HERE.sub("", summary).strip()
+    if cut != summary.strip() and cut and cut[-1] not in '.!?…”"':
+        cut += "…"
+    return cut
+
+
+def _is_counter(attributes: str) -> bool:
+    found = dict(IMG_ATTRIBUTE.findall(attributes))
+    size = min((int(found[side]) for side in ("width", "height") if found.get(side, "").isdecimal()), default=99)
+    return "src" not in found or size <= 2 or _COUNTER.search(found["src"]) is not None
