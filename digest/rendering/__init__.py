@@ -1,0 +1,21 @@
+"""Mails from templates: compile once, render fragments once, assemble variants from bytes.
+
+    renderer = Renderer([Path("my-templates")])
+    dressed  = renderer.layout("cards").open(view, dress)     # an edition in one language and format
+    variant  = dressed.assemble(sections, more=2)             # ready to be personalised
+
+Owns everything between chosen articles and the two parts of a mail (quoted-printable around personal values), subjects
+and preheaders included. Does not choose articles, write headers, or fill in what is personal.
+
+renderer   finds, compiles in a child process, caches      compile   MJML and the inliner (runs in the child)
+layout     fragments, costs, assembly                      trial     a layout is tried out before it is used
+sandbox    Jinja with limits; one-line templates           pieces    tokens, and the join of bytes
+view       what templates see                              words     catalogues, dates, plurals
+palette    readable colours
+"""
+
+from digest.rendering.layout import Dressed, Layout
+from digest.rendering.renderer import Renderer
+from digest.rendering.sandbox import check_line
+
+__all__ = ["Dressed", "Layout", "Renderer", "check_line"]

@@ -1,0 +1,183 @@
+"""MJML to HTML with its styles inlined, once for each version of a template. Runs in a child process.
+
+Owns MJML and the inliner, and nothing else does: a template that nests too deeply takes the process down (both stand on
+native parsers that recurse), and one that never ends has to be killed. ``python -m digest.rendering.compile`` reads one
+JSON object on standard input (the parts of a layout, see renderer.py) and answers with one (``html`` or ``error``).
+
+    protect    every {{ … }} and {% … %} becomes a plain word, so that no parser can trip over an expression
+    check      tags are known and closed (MJML's own compiler lets misspelt ones through without a word)
+    MJML       → HTML, tables and all
+    inline     the rules of <mj-style inline="inline"> → style attributes
+    restore    the words become Jinja again
+
+Article text never comes here: what is compiled is the template, once, not the mail.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import sys
+
+import cssutils
+from mjml import mjml2html
+from premailer import Premailer
+
+from digest.errors import RenderError
+
+CPU_SECONDS = 20
+MEMORY_BYTES = 2 << 30
+_JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.S)
+_COMMENT = re.compile(r"<!--.*?-->", re.S)
+_INLINE_STYLE = re.compile(r"""<mj-style\s[^>]*\binline\s*=\s*["']inline["'][^>]*>(.*?)</mj-style\s*>""", re.S)
+_MJ_TAG = re.compile(r"<(/?)(mj-?[a-z-]*)((?:[^<>\"']|\"[^\"]*\"|'[^']*')*?)(/?)>")
+_KNOWN = {
+    "mjml", "mj-head", "mj-body", "mj-attributes", "mj-all", "mj-class", "mj-breakpoint", "mj-font", "mj-preview",
+    "mj-style", "mj-title", "mj-raw", "mj-section", "mj-column", "mj-group", "mj-wrapper", "mj-hero", "mj-text",
+    "mj-image", "mj-button", "mj-divider", "mj-spacer", "mj-table", "mj-social", "mj-social-element", "mj-navbar",
+    "mj-navbar-link", "mj-accordion", "mj-accordion-element", "mj-accordion-title", "mj-accordion-text",
+    "mj-carousel", "mj-carousel-image",
+}  # fmt: skip
+# MJML ignores the document's direction on columns; left to right is written into each of them
+_COLUMN_DIRECTION = "text-align:left;direction:ltr;"
+
+
+def compile_mjml(name: str, source: str) -> str:
+    """Return the Jinja template that *source* compiles to. RenderError in one sentence, with the line where known."""
+    guard = _Guard(source)
+    check_tags(name, source)
+    styles: list[str] = []
+
+    def take_out(match: re.Match[str]) -> str:
+        styles.append(match[1])
+        return ""
+
+    protected = _INLINE_STYLE.sub(take_out, guard.protected)
+    try:
+        html = mjml2html(protected, fonts={})  # fonts: nothing is loaded from other servers
+    except ValueError as error:
+        raise RenderError(f"{name}: MJML does not compile: {_first_words(error)}") from error
+    html = html.replace("<!doctype html>", "<!DOCTYPE html>", 1)  # the inliner drops a lower-case one
+    html = html.replace(_COLUMN_DIRECTION, "text-align:{{start}};direction:{{dir}};")
+    guard_again = _Guard(html)
+    html = guard.restored(name, guard_again.restored(name, inline(guard_again.protected, "\n".join(styles))))
+    html = re.sub(r"\n\s+", "\n", html)  # the template's indentation is for its readers, not for the wire
+    if leftover := re.search(r"</?mj-[a-z-]+", html):
+        raise RenderError(f"{name}: {leftover[0]}> stands where MJML cannot see it, as inside another text tag")
+    return html
+
+
+def check_tags(name: str, source: str) -> None:
+    """Raise RenderError with the line of the first MJML tag that is unknown, not closed, or closed by another."""
+    blank = re.compile("[^\n]")
+    text = source
+    for pattern in (_JINJA, _COMMENT):
+        text = pattern.sub(lambda match: blank.sub(" ", match[0]), text)
+    open_tags: list[tuple[str, int]] = []
+    for match in _MJ_TAG.finditer(text):
+        closing, tag, _, empty = match.groups()
+        line = text.count("\n", 0, match.start()) + 1
+        if tag == "mj-include":
+            raise RenderError(f"{name}: line {line}: <mj-include> is not supported; put the text in this file")
+        if tag not in _KNOWN:
+            raise RenderError(f"{name}: line {line}: <{tag}> is not an MJML tag")
+        if closing:
+            if not open_tags or open_tags[-1][0] != tag:
+                expected = f"</{open_tags[-1][0]}>" if open_tags else "nothing to close"
+                raise RenderError(f"{name}: line {line}: </{tag}> where {expected} was expected")
+            open_tags.pop()
+        elif not empty:
+            open_tags.append((tag, line))
+    if open_tags:
+        raise RenderError(f"{name}: line {open_tags[-1][1]}: <{open_tags[-1][0]}> is never closed")
+
+
+def inline(html: str, css: str) -> str:
+    """Write the rules of *css* into style attributes; the document's own <style> stays as it is."""
+    # MJML's reset rules are for <style> alone: inlined they would cost 7 KB. Comments hold Outlook's own <style>.
+    marked = re.sub(r"(<!--.*?-->)|<style\b", lambda m: m[1] or '<style data-premailer="ignore"', html, flags=re.S)
+    result = _Inliner(
+        marked,
+        css_text=[css],
+        keep_style_tags=True,  # else @font-face, @supports and [data-ogsc] rules are lost
+        strip_important=False,  # dark and narrow rules must win over inline ones
+        disable_validation=True,
+        allow_network=False,
+        allow_loading_external_files=False,
+        # width="100%" on images would undo what Outlook needs
+        disable_basic_attributes=["width", "height", "align", "valign", "bgcolor"],
+        align_floating_images=False,
+        preserve_internal_links=True,
+        cssutils_logging_level=logging.CRITICAL,
+        method="html",
+    ).transform(pretty_print=False)
+    # the inlined rules are in the style attributes now: their copy in the head is dead weight
+    result = result.replace(f'<style type="text/css">{css}</style>', "", 1)
+    return str(result.replace(' data-premailer="ignore"', ""))
+
+
+class _Inliner(Premailer):  # type: ignore[misc]
+    """Premailer without a network: its CSS parser fetches every @import, file: too, whatever it is told."""
+
+    _parser = cssutils.CSSParser(fetcher=lambda _url: ("utf-8", b""), validate=False, loglevel=logging.CRITICAL)
+
+    def _parse_css_string(self, css_body: str, validate: bool = True) -> object:
+        return self._parser.parseString(css_body, validate=validate)
+
+
+class _Guard:
+    """Stands plain words in for Jinja tags while parsers of other languages are at work."""
+
+    def __init__(self, source: str) -> None:
+        self._nonce = "j" + hashlib.sha256(source.encode()).hexdigest()[:16]
+        self._tags: list[str] = []
+        self.protected = _JINJA.sub(self._stand_in, source)
+
+    def _stand_in(self, match: re.Match[str]) -> str:
+        if match[0].startswith("{#"):
+            return ""
+        self._tags.append(match[0])
+        return f"{self._nonce}x{len(self._tags) - 1}x"
+
+    def restored(self, name: str, html: str) -> str:
+        seen: set[int] = set()
+
+        def put_back(match: re.Match[str]) -> str:
+            seen.add(int(match[1]))
+            return self._tags[int(match[1])]
+
+        restored = re.sub(f"{self._nonce}x([0-9]+)x", put_back, html)
+        if lost := [tag for number, tag in enumerate(self._tags) if number not in seen]:
+            raise RenderError(f"{name}: {lost[0]} is lost where it stands; put it into text or inside <mj-raw>")
+        return restored
+
+
+def _first_words(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def main() -> None:
+    """Answer one request. Limits are set here, in the child: the parent only waits and kills."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    request = json.load(sys.stdin)
+    try:
+        html = compile_mjml(request["mjml_name"], request["mjml"])
+        from digest.rendering.trial import try_out
+
+        try_out(request, html)
+        answer = {"html": html}
+    except RenderError as error:
+        answer = {"error": str(error)}
+    except MemoryError:
+        answer = {"error": f"{request['mjml_name']}: it takes more than {MEMORY_BYTES >> 20} MB"}
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

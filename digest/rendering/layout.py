@@ -1,0 +1,225 @@
+"""Layouts, and editions dressed in them: fragments rendered once, variants joined from bytes.
+
+Owns the fragments (shell, section heads, cards), their cost in bytes, and their assembly. Compiling is compile.py's,
+what templates see is view.py's, the bytes are pieces.py's.
+
+    Layout.open(view, dress)          edition and dress fixed: the shell is rendered, personal values are tokens
+      └ Dressed.card_cost(story)      a card is rendered and encoded when first asked for, then kept
+      └ Dressed.assemble(sections)    shell-top · (section head · cards …) * · more · shell-bottom, joined as bytes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from jinja2 import Template
+from markupsafe import escape
+
+from digest.errors import RenderError
+from digest.mime import qp_piece
+from digest.rendering import sandbox
+from digest.rendering.pieces import Piece, Tokens, join, size
+from digest.rendering.view import MAX_TITLE, clean, line_values, shell_values, story_values
+from digest.rendering.words import Words
+from digest.types import (
+    LONGEST,
+    PERSONAL_FIELDS,
+    PREVIEW,
+    Dress,
+    EditionView,
+    Format,
+    RenderedVariant,
+    Section,
+    StoryCard,
+)
+
+#: Values that differ from variant to variant: tokens in the shell, filled in when a variant is assembled.
+VARIANT_FIELDS = ("subject", "preheader", "intro")
+BLOCKS = ("stories", "section", "card", "more")
+_RESERVED_MORE = 10_000  # the "and N more" line is kept room for at its longest
+_LONGEST_TEXT = {**LONGEST, "subject": sandbox.LINE_BYTES, "preheader": sandbox.LINE_BYTES, "intro": 200}
+# a line of 200 bytes can be five times that once it is escaped
+_LONGEST_HTML = {**_LONGEST_TEXT, "subject": 5 * sandbox.LINE_BYTES, "preheader": 5 * sandbox.LINE_BYTES}
+_HTML_PART, _TEXT_PART = "edition.mjml", "edition.txt"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One layout, compiled. ``hash`` names its content: the templates, the words and the settings of its folder."""
+
+    name: str
+    hash: str
+    html: Template
+    text: Template
+    subject: str
+    preheader: str
+    words: Mapping[str, Words]
+
+    def open(self, view: EditionView, dress: Dress) -> Dressed:
+        """Dress an edition: what is common to all its variants in this language and format."""
+        if (words := self.words.get(dress.language)) is None:
+            raise RenderError(f"layout {self.name!r} has no words for language {dress.language!r}")
+        return Dressed(self, view, dress, words)
+
+
+def build(
+    name: str, content_hash: str, html: str, text: str, settings: Mapping[str, str], words: Mapping[str, Words]
+) -> Layout:
+    """Make a layout of compiled HTML and its text template. RenderError in one sentence if either does not parse."""
+    with sandbox.explained(f"templates/email/{name}/edition.mjml"):
+        html_template = sandbox.html_environment().from_string(html)
+    with sandbox.explained(f"templates/email/{name}/edition.txt"):
+        text_template = sandbox.text_environment().from_string(text)
+    return Layout(name, content_hash, html_template, text_template, settings["subject"], settings["preheader"], words)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fragment:
+    """One stretch of a mail in both parts; ``html`` is None for readers of plain text."""
+
+    html: Piece | None
+    text: Piece
+
+    def cost(self) -> int:
+        if self.html is None:
+            return self.text.measured(_LONGEST_TEXT)
+        return self.html.measured(_LONGEST_HTML)
+
+
+class Dressed:
+    """An edition in one dress. Costs are bytes of decoded HTML, personal values at their longest.
+
+    For readers of plain text there is no HTML: costs and ``html_size`` are those of the text part then.
+    """
+
+    def __init__(self, layout: Layout, view: EditionView, dress: Dress, words: Words) -> None:
+        self.layout, self.view, self.dress, self._words = layout, view, dress, words
+        self._tokens = Tokens((*PERSONAL_FIELDS, *VARIANT_FIELDS))
+        self._values: dict[str, Any] = {**shell_values(view, words), **self._tokens.of}
+        self._html = None if dress.format is Format.TEXT else layout.html
+        self._cards: dict[tuple[int, tuple[int, ...], bool], tuple[StoryCard, _Fragment]] = {}
+        self._heads: dict[str, _Fragment] = {}
+        self._more: dict[int, _Fragment] = {}
+
+    # ------------------------------------------------------------------ costs
+
+    @cached_property
+    def shell_cost(self) -> int:
+        """Everything but sections and cards; room for the "and N more" line is kept."""
+        top, bottom = self._shell
+        return top.cost() + bottom.cost() + self._more_line(_RESERVED_MORE).cost()
+
+    def card_cost(self, story: StoryCard) -> int:
+        """What *story* costs in a section that does not carry its category's name."""
+        return self._card(story, kicker=True).cost()
+
+    def section_cost(self, title: str) -> int:
+        return self._head(title).cost() if title else 0
+
+    # ------------------------------------------------------------------ assembly
+
+    def assemble(self, sections: Sequence[Section], *, more: int = 0) -> RenderedVariant:
+        """Join the fragments of *sections*. ``more``: how many stories found no room; they are in the archive."""
+        lines = self._lines(sections)
+        fragments = self._fragments(sections, more)
+        text = [fragment.text for fragment in fragments]
+        html = [fragment.html for fragment in fragments if fragment.html is not None]
+        counted = _LONGEST_TEXT
+        shown = lines
+        if html:
+            counted, shown = _LONGEST_HTML, {name: str(escape(value)) for name, value in lines.items()}
+        measured = {**counted, **{name: size(value) for name, value in shown.items()}}
+        return RenderedVariant(
+            subject=lines["subject"],
+            preheader=lines["preheader"],
+            html="".join(piece.shown({**PREVIEW, **shown}) for piece in html),
+            text="".join(piece.shown({**PREVIEW, **lines}) for piece in text),
+            html_body=join(html, {name: qp_piece(value) for name, value in shown.items()}) if html else None,
+            text_body=join(text, {name: qp_piece(value) for name, value in lines.items()}),
+            html_size=sum(piece.measured(measured) for piece in html or text),
+        )
+
+    def _fragments(self, sections: Sequence[Section], more: int) -> list[_Fragment]:
+        top, bottom = self._shell
+        fragments = [top]
+        for section in sections:
+            if section.title:
+                fragments.append(self._head(section.title))
+            fragments += [self._card(story, kicker=_has_kicker(story, section.title)) for story in section.stories]
+        if more > 0:
+            fragments.append(self._more_line(more))
+        fragments.append(bottom)
+        return fragments
+
+    def _lines(self, sections: Sequence[Section]) -> dict[str, str]:
+        """Subject, preheader and intro: the only things that a variant renders for itself."""
+        values = line_values(self.view, self._words, sections)
+        subject = sandbox.render_line(self.view.subject or self.layout.subject, values, "subject")
+        preheader = sandbox.render_line(self.view.preheader or self.layout.preheader, values, "preheader")
+        intro = self._words.count("stories", values["count"]) if values["count"] else self._words.plain["nothing"]
+        subject = subject.rstrip(" :·–-") or values["digest"]["name"]  # a title that is not there leaves its colon
+        return {"subject": subject, "preheader": preheader, "intro": intro}
+
+    # ------------------------------------------------------------------ fragments
+
+    @cached_property
+    def _shell(self) -> tuple[_Fragment, _Fragment]:
+        text_top, text_bottom = self._split_shell(self.layout.text, _TEXT_PART)
+        if self._html is None:
+            return _Fragment(None, text_top), _Fragment(None, text_bottom)
+        html_top, html_bottom = self._split_shell(self._html, _HTML_PART)
+        return _Fragment(html_top, text_top), _Fragment(html_bottom, text_bottom)
+
+    def _split_shell(self, template: Template, part: str) -> tuple[Piece, Piece]:
+        """Render all but the stories, with a token in their place, and cut there."""
+        place = Tokens(("stories",))
+        with self._explained(part):
+            around = template.environment.from_string(
+                "{% extends layout %}{% block stories %}{{ stories_here }}{% endblock %}"
+            )
+            whole = sandbox.render(around, {**self._values, "layout": template, "stories_here": place.of["stories"]})
+            texts, found = place.split(whole)
+            if len(found) != 1:
+                raise ValueError("block 'stories' must stand in it exactly once")
+            return Piece.of(texts[0], self._tokens), Piece.of(texts[1], self._tokens)
+
+    def _card(self, story: StoryCard, *, kicker: bool) -> _Fragment:
+        key = (story.lead.id, tuple(article.id for article in story.also), kicker)
+        known = self._cards.get(key)
+        if known is not None and (known[0] is story or known[0] == story):
+            return known[1]
+        values = {"story": story_values(story, self.view, self._words, kicker=kicker)}
+        fragment = self._block("card", values)
+        self._cards[key] = story, fragment
+        return fragment
+
+    def _head(self, title: str) -> _Fragment:
+        if (fragment := self._heads.get(title)) is None:
+            values = {"section": {"title": clean(title, MAX_TITLE)}}
+            fragment = self._heads[title] = self._block("section", values)
+        return fragment
+
+    def _more_line(self, number: int) -> _Fragment:
+        if (fragment := self._more.get(number)) is None:
+            values = {"more": {"number": number, "text": self._words.count("more", number)}}
+            fragment = self._more[number] = self._block("more", values)
+        return fragment
+
+    def _block(self, name: str, values: Mapping[str, Any]) -> _Fragment:
+        html = None if self._html is None else self._piece(self._html, _HTML_PART, name, values)
+        return _Fragment(html, self._piece(self.layout.text, _TEXT_PART, name, values))
+
+    def _piece(self, template: Template, part: str, block: str, values: Mapping[str, Any]) -> Piece:
+        with self._explained(part):
+            return Piece.of(sandbox.render_block(template, block, {**self._values, **values}), self._tokens)
+
+    def _explained(self, part: str) -> Any:
+        return sandbox.explained(f"templates/email/{self.layout.name}/{part}")
+
+
+def _has_kicker(story: StoryCard, section_title: str) -> bool:
+    """A card does not repeat the heading it stands under."""
+    return story.lead.category.casefold() != section_title.casefold()

@@ -1,0 +1,287 @@
+"""Jinja as templates may use it: plain data in, bounded work, one sentence out when something is wrong.
+
+Owns the environments (HTML and text), their filters, the limits, and the one-line templates of subjects and preheaders.
+Knows neither MJML nor where templates lie.
+
+Whoever can edit a template is not trusted with the machine: templates see dicts, lists, strings and numbers only, may
+call no method, and pay from a purse of steps for every loop turn and call. A compiled layout is tried out in a child
+process too (see compile.py).
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import LoopContext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
+
+from digest.errors import RenderError
+
+MAX_STEPS = 50_000  # loop turns and calls of one rendering
+MAX_STRING = 100_000  # characters that one operation may make
+MAX_OUTPUT = 1_000_000  # characters that one rendering may give
+MAX_LINE_SOURCE = 1_000  # characters of a subject or preheader template
+LINE_BYTES = 200  # UTF-8 bytes of a subject or preheader
+
+_FILTERS = (
+    "abs", "capitalize", "count", "d", "default", "e", "escape", "first", "int", "join", "last", "length", "list",
+    "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "select", "selectattr", "sort",
+    "string", "sum", "title", "trim", "truncate", "unique", "upper", "urlencode", "wordcount",
+)  # fmt: skip
+_FAULTS = (
+    TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError,
+)  # fmt: skip
+_purse: ContextVar[list[int] | None] = ContextVar("purse", default=None)
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """A stricter sandbox than Jinja's: no methods, few filters, and no operation that makes much out of little."""
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(undefined=StrictUndefined, **options)
+        self.filters = {name: self.filters[name] for name in _FILTERS}
+        self.filters |= {"wrap": wrap, "underline": underline, "fill": fill, "replace": _replace, "join": _join}
+        self.filters |= {"__turns": _turns, "__concat": _concat}
+        namespace = self.globals["namespace"]
+        self.globals.clear()
+        self.globals |= {"range": _range, "namespace": namespace}
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return isinstance(obj, LoopContext) and super().is_safe_attribute(obj, attr, value)
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        _check_operands(operator, left, right)
+        return _bounded(super().call_binop(context, operator, left, right))
+
+    def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
+        _pay()
+        return super().call(context, obj, *args, **kwargs)
+
+    def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
+        """Compile loops and ``~`` to their bounded forms (a hook that Jinja's documentation offers)."""
+        return super()._generate(_Bounds().visit(source), *args, **kwargs)
+
+
+class _Bounds(NodeTransformer):
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        node.iter = nodes.Filter(node.iter, "__turns", [], [], None, None, lineno=node.lineno)
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        parts = nodes.List(node.nodes, lineno=node.lineno)
+        return nodes.Filter(parts, "__concat", [], [], None, None, lineno=node.lineno)
+
+
+def html_environment() -> Sandbox:
+    return Sandbox(autoescape=True, keep_trailing_newline=True, trim_blocks=True)
+
+
+def text_environment() -> Sandbox:
+    # Plain text has nothing to escape for; what article text may hold is settled before it comes here.
+    return Sandbox(autoescape=False, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True)
+
+
+# ----------------------------------------------------------------------------- limits
+
+
+def _pay(steps: int = 1) -> None:
+    if (purse := _purse.get()) is not None:
+        purse[0] -= steps
+        if purse[0] < 0:
+            raise SecurityError(f"it takes more than {MAX_STEPS} steps")
+
+
+def _bounded(value: Any) -> Any:
+    if (isinstance(value, str | list | tuple) and len(value) > MAX_STRING) or (
+        isinstance(value, int) and value.bit_length() > 256
+    ):
+        raise SecurityError("a value in it grows too large")
+    return value
+
+
+def _check_operands(operator: str, left: Any, right: Any) -> None:
+    """Refuse before the work is done what would only be found too large after it."""
+    if operator == "%" and isinstance(left, str | bytes):
+        raise SecurityError("'%' is for numbers here, not for text")
+    if operator == "**" and not (isinstance(right, int | float) and abs(right) <= 16):
+        raise SecurityError("an exponent is larger than 16")
+    if operator == "*":
+        for many, times in ((left, right), (right, left)):
+            if isinstance(many, str | list | tuple) and isinstance(times, int) and len(many) * times > MAX_STRING:
+                raise SecurityError("a value in it grows too large")
+
+
+def _turns(items: Iterable[Any]) -> Iterator[Any]:
+    for item in items:
+        _pay()
+        yield item
+
+
+def _concat(parts: list[Any]) -> Any:
+    from markupsafe import Markup, escape
+
+    if any(hasattr(part, "__html__") for part in parts):
+        return _bounded(Markup("").join(map(escape, parts)))
+    return _bounded("".join(map(str, parts)))
+
+
+def _range(*bounds: int) -> range:
+    if len(numbers := range(*bounds)) > 1_000:
+        raise SecurityError("range() of more than 1000")
+    return numbers
+
+
+def _replace(text: Any, old: str, new: str) -> Any:
+    text, old, new = str(text), str(old), str(new)
+    if len(text) // max(1, len(old)) * len(new) > MAX_STRING:
+        raise SecurityError("a value in it grows too large")
+    return _bounded(text.replace(old, new))
+
+
+def _join(items: Iterable[Any], separator: str = "", attribute: str | None = None) -> str:
+    chosen = [item if attribute is None else item[attribute] for item in items]
+    if sum(len(str(item)) + len(separator) for item in chosen) > MAX_STRING:
+        raise SecurityError("a value in it grows too large")
+    return separator.join(map(str, chosen))
+
+
+# ----------------------------------------------------------------------------- filters
+
+
+def wrap(text: str, width: int = 72, indent: str = "") -> str:
+    """Break *text* into lines of at most *width*; a longer word (an address) stays whole."""
+    return "\n".join(
+        textwrap.wrap(
+            str(text), width=max(20, min(int(width), 200)), initial_indent=indent, subsequent_indent=indent,
+            break_long_words=False, break_on_hyphens=False,
+        )
+    )  # fmt: skip
+
+
+def underline(text: str, mark: str = "-") -> str:
+    """A line as long as the longest line of *text*, to stand below it."""
+    return str(mark)[:1] * min(72, max(map(len, str(text).split("\n"))))
+
+
+def fill(text: str, **values: Any) -> str:
+    """Put *values* at their ``{names}``. The result is plain text, escaped where it is printed."""
+    return re.sub(r"\{(\w+)\}", lambda m: str(values.get(m[1], m[0])), str(text))
+
+
+# ----------------------------------------------------------------------------- rendering
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turn whatever a template does wrong into one RenderError that names the template."""
+    held = _purse.set([MAX_STEPS])
+    try:
+        yield
+    except TemplateSyntaxError as error:
+        raise RenderError(f"{name}: line {error.lineno}: {error.message}") from error
+    except _FAULTS as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise RenderError(f"{name}: {text[:300]}") from error
+    finally:
+        _purse.reset(held)
+
+
+def drain(stream: Iterable[str]) -> str:
+    """Collect what a template yields, but not without end."""
+    parts, length = [], 0
+    for part in stream:
+        parts.append(part)
+        length += len(part)
+        if length > MAX_OUTPUT:
+            raise SecurityError("it renders more than a mail can hold")
+    return "".join(parts)
+
+
+def render(template: Template, values: Mapping[str, Any]) -> str:
+    """Render the whole of *template*. Call inside ``explained``."""
+    return drain(template.root_render_func(template.new_context(dict(values))))
+
+
+def render_block(template: Template, block: str, values: Mapping[str, Any]) -> str:
+    """Render one named block of *template* by itself. Call inside ``explained``."""
+    return drain(template.blocks[block](template.new_context(dict(values))))
+
+
+# ----------------------------------------------------------------------------- one line
+
+_lines = Sandbox(autoescape=False)  # escaped where a line is put into HTML
+_LINE_NODES = (
+    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Getattr, nodes.Getitem,
+    nodes.Filter, nodes.Test, nodes.If, nodes.CondExpr, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not,
+    nodes.Concat, nodes.List, nodes.Tuple, nodes.Slice, nodes.Add, nodes.Sub, nodes.Keyword, nodes.Neg,
+)  # fmt: skip
+# controls, line ends, lone surrogates, and marks that reorder what stands around them
+_NOT_IN_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]+")
+_cached_lines: dict[str, Template] = {}
+
+
+def one_line(text: str, limit: int = LINE_BYTES) -> str:
+    """Make *text* one clean line of at most *limit* bytes of UTF-8, cut at a word."""
+    line = " ".join(_NOT_IN_A_LINE.sub(" ", text).split())
+    line = line.replace("=?", "= ?")  # RFC 2047: never let an article's title pass for an encoded word
+    if len(raw := line.encode()) <= limit:
+        return line
+    cut = raw[: limit - len("…".encode())].decode("utf-8", "ignore")
+    return (cut[: cut.rfind(" ")] if " " in cut[len(cut) // 2 :] else cut).rstrip(" ,;:.–-") + "…"
+
+
+def check_line(template: str, what: str = "subject") -> None:
+    """Raise RenderError unless *template* can be a subject or a preheader: placeholders and conditions alone."""
+    _line_template(template, what)(_SAMPLE_LINE)
+
+
+def render_line(template: str, values: Mapping[str, Any], what: str = "subject") -> str:
+    """Render a subject or preheader to one clean line."""
+    return _line_template(template, what)(values)
+
+
+def _line_template(source: str, what: str) -> Callable[[Mapping[str, Any]], str]:
+    name = f"the {what} template"
+    if (template := _cached_lines.get(source)) is None:
+        if len(source) > MAX_LINE_SOURCE:
+            raise RenderError(f"{name} is longer than {MAX_LINE_SOURCE} characters")
+        with explained(name):
+            tree = _lines.parse(source)
+            for node in tree.find_all(nodes.Node):
+                if not isinstance(node, (*_LINE_NODES, nodes.EvalContextModifier)):
+                    kind = type(node).__name__.lower()
+                    raise RenderError(
+                        f"{name}: {kind!r} has no place in one line; use {{{{ … }}}} and {{% if %}} alone"
+                    )
+            template = _lines.from_string(source)
+        if len(_cached_lines) > 1_000:
+            _cached_lines.clear()
+        _cached_lines[source] = template
+
+    def rendered(values: Mapping[str, Any]) -> str:
+        with explained(name):
+            return one_line(render(template, values))
+
+    return rendered
+
+
+_SAMPLE_LINE: dict[str, Any] = {
+    "digest": {"name": "Morning", "slug": "morning"},
+    "edition": {"date": "Tuesday, 14 July 2026", "url": "https://news.example/archive", "id": 1},
+    "lead": {"title": "A title", "url": "https://news.example/a", "excerpt": "", "category": "", "author": ""},
+    "others": ["Another title"],
+    "count": 2,
+    "brand": {"name": "News", "url": "https://news.example/"},
+}
