@@ -12,6 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TOOLS = ("sh", "sed", "cat", "cksum", "dirname", "rm", "id", "mktemp")
 
+#: Makes an environment, says how it was asked, and then reaches no index.
+UV = '[ "$1" = venv ] && { echo "$@" >>calls; mkdir .venv; exit 0; }; exit 1'
+
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
@@ -19,7 +22,7 @@ def clone(tmp_path: Path) -> Path:
     for name in ("run", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "path").mkdir()
-    for tool in TOOLS:
+    for tool in (*TOOLS, "mkdir"):
         (tmp_path / "path" / tool).symlink_to(shutil.which(tool) or tool)
     return tmp_path
 
@@ -46,15 +49,14 @@ def test_a_python_that_is_too_old_or_a_shim_is_passed_over(clone: Path) -> None:
     for name in ("python3.14", "python3.13", "python3.12", "python3.11", "python"):
         offer(clone, name, "exit 127")
     offer(clone, "python3", f'exec {sys.executable} "$@"')
-    offer(clone, "uv", 'echo "$@" >>calls; exit 3')
+    offer(clone, "uv", UV)
     run(clone, "lint", PYTHON="/nowhere/python")
     assert sys.prefix in (clone / "calls").read_text()
 
 
 def test_packages_that_do_not_come_leave_no_environment_that_counts(clone: Path) -> None:
     offer(clone, "python3", f'exec {sys.executable} "$@"')
-    offer(clone, "uv", '[ "$1" = venv ] && { echo "$@" >>calls; mkdir .venv; exit 0; }; exit 1')
-    (clone / "path/mkdir").symlink_to(shutil.which("mkdir") or "mkdir")
+    offer(clone, "uv", UV)
     for _ in range(2):  # the second time it begins anew
         code, said = run(clone, "lint")
         assert code == 1
