@@ -10,6 +10,9 @@ import time
 import tomllib
 from dataclasses import replace
 from datetime import UTC, datetime
+from email import message_from_bytes
+from email.policy import default as default_policy
+from html import escape as html_escape
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from hypothesis import strategies as st
 from lxml import html as lxml_html
 from markupsafe import escape
 
+from digest.delivery.message import Addressee, Identity, MessageFactory
 from digest.errors import RenderError
 from digest.paths import shipped
 from digest.rendering import Dressed, Layout, Renderer, check_line, sandbox
@@ -185,6 +189,11 @@ def test_costs_of_text_are_of_text(layout: Layout) -> None:
     assert variant.html_size < 20_000
 
 
+def test_a_sender_gets_the_same_bytes_without_the_show(dressed: Dressed) -> None:
+    full = dressed.assemble(SECTIONS, more=1)
+    assert dressed.assemble(SECTIONS, more=1, show=False) == replace(full, html="", text="")
+
+
 def test_the_budget_holds_a_full_digest(dressed: Dressed) -> None:
     """Mail programs clip at about 102 KB. A card costs ≤ 3 KB, so that thirty fit; the shell takes a tenth."""
     costs = [dressed.card_cost(story) for section in SECTIONS for story in section.stories]
@@ -252,6 +261,30 @@ def test_no_token_is_left_in_the_bytes(dressed: Dressed) -> None:
     raw = b"".join((*variant.html_body.segments, *variant.text_body.segments)).replace(b"=\r\n", b"")
     assert dressed._tokens._nonce.encode() not in raw
     assert dressed._tokens._nonce not in variant.html + variant.text + variant.subject
+
+
+def test_a_whole_message_reads_as_it_was_rendered(dressed: Dressed) -> None:
+    """Through the message builder and the standard library's parser: both parts, the subject, the reader's links."""
+    variant = dressed.assemble(SECTIONS, more=2)
+    factory = MessageFactory(
+        Identity(from_name="News", from_address="news@news.example", list_id="morning.news.example")
+    )
+    reader = Addressee(
+        address="o'brien&co@news.example", message_id="<abc@news.example>", date=datetime(2026, 11, 24, tzinfo=UTC),
+        unsubscribe_url="https://news.example/unsubscribe/T?a=1&b=2", preferences_url="https://news.example/preferences/T",
+    )  # fmt: skip
+    raw = b"".join(factory.prepare(variant).build(reader))
+    message = message_from_bytes(raw, policy=default_policy)
+    assert message["Subject"] == variant.subject
+    expected_html, expected_text = variant.html, variant.text
+    for name, placeholder in PREVIEW.items():
+        expected_html = expected_html.replace(placeholder, html_escape(getattr(reader, name)))
+        expected_text = expected_text.replace(placeholder, getattr(reader, name))
+    for kind, expected in (("html", expected_html), ("plain", expected_text)):
+        part = message.get_body((kind,))
+        assert part is not None
+        assert part.get_content().replace("\r\n", "\n").rstrip("\n") == expected.rstrip("\n")
+    assert max(map(len, raw.partition(b"\r\n\r\n")[2].split(b"\r\n"))) <= 76
 
 
 # ----------------------------------------------------------------------------- hostile articles

@@ -22,7 +22,7 @@ from digest.errors import RenderError
 from digest.mime import qp_piece
 from digest.rendering import sandbox
 from digest.rendering.pieces import Piece, Tokens, join, size
-from digest.rendering.view import MAX_TITLE, clean, line_values, shell_values, story_values
+from digest.rendering.view import MAX_TITLE, clean, line_values, shell_values, story_line_values, story_values
 from digest.rendering.words import Words
 from digest.types import (
     LONGEST,
@@ -99,6 +99,7 @@ class Dressed:
         self.layout, self.view, self.dress, self._words = layout, view, dress, words
         self._tokens = Tokens((*PERSONAL_FIELDS, *VARIANT_FIELDS))
         self._values: dict[str, Any] = {**shell_values(view, words), **self._tokens.of}
+        self._line_values = line_values(view, words)
         self._html = None if dress.format is Format.TEXT else layout.html
         self._cards: dict[tuple[int, tuple[int, ...], bool], tuple[StoryCard, _Fragment]] = {}
         self._heads: dict[str, _Fragment] = {}
@@ -121,8 +122,11 @@ class Dressed:
 
     # ------------------------------------------------------------------ assembly
 
-    def assemble(self, sections: Sequence[Section], *, more: int = 0) -> RenderedVariant:
-        """Join the fragments of *sections*. ``more``: how many stories found no room; they are in the archive."""
+    def assemble(self, sections: Sequence[Section], *, more: int = 0, show: bool = True) -> RenderedVariant:
+        """Join the fragments of *sections*. ``more``: how many stories found no room; they are in the archive.
+
+        ``show``: give ``html`` and ``text`` to look at, too. Senders, who want the bytes alone, save a fifth.
+        """
         lines = self._lines(sections)
         fragments = self._fragments(sections, more)
         text = [fragment.text for fragment in fragments]
@@ -135,8 +139,8 @@ class Dressed:
         return RenderedVariant(
             subject=lines["subject"],
             preheader=lines["preheader"],
-            html="".join(piece.shown({**PREVIEW, **shown}) for piece in html),
-            text="".join(piece.shown({**PREVIEW, **lines}) for piece in text),
+            html=_shown(html, shown) if show else "",
+            text=_shown(text, lines) if show else "",
             html_body=join(html, {name: qp_piece(value) for name, value in shown.items()}) if html else None,
             text_body=join(text, {name: qp_piece(value) for name, value in lines.items()}),
             html_size=sum(piece.measured(measured) for piece in html or text),
@@ -156,7 +160,7 @@ class Dressed:
 
     def _lines(self, sections: Sequence[Section]) -> dict[str, str]:
         """Subject, preheader and intro: the only things that a variant renders for itself."""
-        values = line_values(self.view, self._words, sections)
+        values = {**self._line_values, **story_line_values(sections)}
         subject = sandbox.render_line(self.view.subject or self.layout.subject, values, "subject")
         preheader = sandbox.render_line(self.view.preheader or self.layout.preheader, values, "preheader")
         intro = self._words.count("stories", values["count"]) if values["count"] else self._words.plain["nothing"]
@@ -218,6 +222,11 @@ class Dressed:
 
     def _explained(self, part: str) -> Any:
         return sandbox.explained(f"templates/email/{self.layout.name}/{part}")
+
+
+def _shown(pieces: Sequence[Piece], lines: Mapping[str, str]) -> str:
+    values = {**PREVIEW, **lines}
+    return "".join([piece.shown(values) for piece in pieces])
 
 
 def _has_kicker(story: StoryCard, section_title: str) -> bool:

@@ -121,15 +121,20 @@ def picture(image: Image | None) -> dict[str, Any] | None:
     return {"url": url, "wide": wide, "alt": clean(image.alt, 200), "credit": clean(image.credit, 120)}
 
 
-def line_values(view: EditionView, words: Words, sections: Sequence[Section]) -> dict[str, Any]:
-    """What a subject or preheader template sees."""
-    leads = [story.lead for section in sections for story in section.stories]
-    empty = {"title": "", "url": "", "excerpt": "", "category": "", "author": ""}
+def line_values(view: EditionView, words: Words) -> dict[str, Any]:
+    """What every subject and preheader template of an edition sees; ``story_line_values`` adds the stories."""
     return {
         "digest": {"name": clean(view.digest_name, MAX_TITLE), "slug": view.digest_slug},
         "edition": {"id": view.edition_id, "date": words.full_date(view.local_date), "url": view.archive_url},
+        "brand": {"name": clean(view.brand.name, MAX_TITLE), "url": view.brand.url},
+    }
+
+
+def story_line_values(sections: Sequence[Section]) -> dict[str, Any]:
+    leads = [story.lead for section in sections for story in section.stories]
+    empty = {"title": "", "url": "", "excerpt": "", "category": "", "author": ""}
+    return {
         "lead": article_values(leads[0]) if leads else empty,
         "others": [clean(lead.title, MAX_TITLE) for lead in leads[1:4]],
         "count": len(leads),
-        "brand": {"name": clean(view.brand.name, MAX_TITLE), "url": view.brand.url},
     }
