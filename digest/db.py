@@ -205,3 +205,11 @@ def require_schema(database: Database) -> None:
         raise SchemaBehind(
             f"the database is at revision {have or 'none'}, this program wants {want}; run `digest db upgrade`"
         )
+
+
+def clock(session: Session) -> datetime:
+    """The real clock inside a transaction: the database's own on PostgreSQL, so that all machines agree."""
+    if session.get_bind().dialect.name == "sqlite":
+        return datetime.now(UTC)
+    now: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return now.astimezone(UTC)

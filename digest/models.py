@@ -1,4 +1,4 @@
-"""Every table, in reading order: the publication, articles in, digests and schedules, readers, editions and what was sent.
+"""Every table, in reading order: the publication, articles in, digests, readers, editions, what was sent.
 
 Records (catalogue, audience, ledger) read any of them and write only their own. Rules of the house that keys enforce
 stand beside them. Holds no behaviour.
@@ -7,7 +7,7 @@ stand beside them. Holds no behaviour.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, SmallInteger, String, Text, UniqueConstraint
 from sqlalchemy import text as sql
@@ -24,7 +24,13 @@ _NAMES = {
 
 
 class Base(DeclarativeBase):
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[Any]: JSON, str: Text, bytes: LargeBinary}
+    type_annotation_map: ClassVar = {
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+        str: Text,
+        bytes: LargeBinary,
+    }
 
 
 Base.metadata.naming_convention = _NAMES
@@ -124,7 +130,7 @@ class Article(Base):
 
 
 class ArticleAlias(Base):
-    """All names an article goes by. ``scope`` 0 = the whole installation; else the source (ids that mean nothing elsewhere)."""
+    """All names an article goes by. ``scope`` 0: the installation; else a source, whose ids mean nothing elsewhere."""
 
     __tablename__ = "article_aliases"
     scope: Mapped[int] = mapped_column(BigId, primary_key=True)
@@ -153,6 +159,7 @@ class Topic(Base):
     parent_id: Mapped[int | None] = mapped_column(BigId, ForeignKey("topics.id", ondelete="SET NULL"), index=True)
     hidden: Mapped[bool] = mapped_column(default=False)
     merged_into: Mapped[int | None] = mapped_column(BigId, ForeignKey("topics.id", ondelete="SET NULL"), index=True)
+    articles: Mapped[int] = mapped_column(default=0)  # its own, published and withheld: moved with every change of them
     __table_args__ = (UniqueConstraint("kind", "slug"),)
 
 
@@ -168,11 +175,14 @@ class FeedVersion(Base):
     """What feeds read once a second instead of the articles. ``topic_id`` 0 is the whole catalogue.
 
     Bumped last in an ingest transaction, in the order of topic ids, so that two writers cannot lock each other out.
+    ``changed_at`` is what feeds call Last-Modified: at least a whole second later with every bump, so that no reader
+    of feeds sees a new ETag beside an old date. A digest's own row (its name, not its editions) is minus its id.
     """
 
     __tablename__ = "feed_versions"
     topic_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     version: Mapped[int] = mapped_column(BigId, default=0)
+    changed_at: Mapped[datetime | None]
 
 
 # ----------------------------------------------------------------------------- digests and schedules
@@ -214,7 +224,7 @@ class Schedule(Base):
     digest_id: Mapped[int] = _ref("digests.id", index=True)
     cron: Mapped[str] = mapped_column(String(200))
     timezone: Mapped[str] = mapped_column(String(64))
-    missed: Mapped[str] = mapped_column(String(16), default="late")  # late: each | merge: one for all | skip
+    missed: Mapped[str] = mapped_column(String(16), default="late")  # late | merge | skip: schedules.decide_due
     missed_max_age_s: Mapped[int] = mapped_column(default=86400)
     created_at: Mapped[datetime]
 
@@ -244,7 +254,7 @@ class Subscriber(Base):
 
 
 class Taste(Base):
-    """A set of topics: unique, immutable, shared. ``key``: sorted topic ids joined by commas; '' = all of the digest."""
+    """A set of topics: unique, immutable, shared. ``key``: sorted topic ids joined by commas; '' = the whole digest."""
 
     __tablename__ = "tastes"
     id: Mapped[int] = _id()
@@ -252,7 +262,7 @@ class Taste(Base):
 
 
 class Subscription(Base):
-    """A subscriber × a digest. Its clock: ``schedule_id`` and ``zone`` ('' unless the schedule runs in each reader's own)."""
+    """A subscriber × a digest. Its clock: ``schedule_id`` and ``zone`` ('' unless the schedule runs in theirs)."""
 
     __tablename__ = "subscriptions"
     id: Mapped[int] = _id()
@@ -302,7 +312,8 @@ class ConsentEvent(Base):
 class Edition(Base):
     """One issue of a digest: one run at one instant, or one manual run (``request_id``).
 
-    ``recipe`` is the digest as it was when the edition opened. ``live``: released to the relay, not to the capture server.
+    ``recipe`` is the digest as it was when the edition opened. ``live``: released to the relay, not to the capture
+    server.
     """
 
     __tablename__ = "editions"
@@ -321,6 +332,7 @@ class Edition(Base):
     recipe: Mapped[dict[str, Any]] = mapped_column(default=dict)
     live: Mapped[bool] = mapped_column(default=False)
     repeats: Mapped[bool] = mapped_column(default=False)
+    archived: Mapped[bool] = mapped_column(default=True)  # shown in archive and digest feed: one zone of a run
     revision: Mapped[int] = mapped_column(default=0)
     status: Mapped[str] = mapped_column(String(16), default="draft")
     reason: Mapped[str | None]
@@ -328,8 +340,8 @@ class Edition(Base):
     template_hash: Mapped[str] = mapped_column(String(64), default="")
     subject: Mapped[str] = mapped_column(default="")  # of the house variant
     composed_at: Mapped[datetime | None]
-    released_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None]
+    released_at: Mapped[datetime | None] = mapped_column(index=True)  # indexed: feeds ask for the newest every second
+    finished_at: Mapped[datetime | None] = mapped_column(index=True)
     created_at: Mapped[datetime]  # real clock
     __table_args__ = (
         UniqueConstraint("schedule_id", "local_time", "fold", "instant"),
@@ -358,7 +370,7 @@ class EditionArticle(Base):
 
 
 class Variant(Base):
-    """One distinct outcome of picking. ``items``: struct ``<qi`` (article id, section topic id). Ordinal 0: under the minimum."""
+    """One distinct outcome of picking. ``items``: struct ``<qq`` (article, section topic). Ordinal 0: under minimum."""
 
     __tablename__ = "variants"
     edition_id: Mapped[int] = _ref("editions.id", primary_key=True)
@@ -400,7 +412,7 @@ _TERMINAL = "outcome IN ('accepted','rejected','suppressed','expired','cancelled
 
 
 class Attempt(Base):
-    """One try of a delivery and what the next server said. Insert-only. Partitioned by the edition's month on PostgreSQL."""
+    """One try of a delivery and what the next server said. Insert-only; partitioned by edition month on PostgreSQL."""
 
     __tablename__ = "attempts"
     edition_month: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

@@ -67,8 +67,9 @@ def article(
     session.add(m.ArticleAlias(scope=0, kind="url", value=row.canonical_url, article_id=row.id))
     named = [("category", c) for c in categories] + [("tag", t) for t in tags]
     for position, (kind, name) in enumerate(named):
-        topic_id = topic(session, name, kind=kind).id
-        session.add(m.ArticleTopic(article_id=row.id, topic_id=topic_id, position=position))
+        about = topic(session, name, kind=kind)
+        about.articles += row.status in ("published", "withheld")
+        session.add(m.ArticleTopic(article_id=row.id, topic_id=about.id, position=position))
     for position, name in enumerate(authors):
         slug = name.lower().replace(" ", "-")
         session.add(m.ArticleAuthor(article_id=row.id, slug=slug, name=name, position=position))

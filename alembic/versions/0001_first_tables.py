@@ -76,6 +76,7 @@ def upgrade() -> None:
     op.create_table('feed_versions',
     sa.Column('topic_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
     sa.Column('version', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('changed_at', sa.DateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('topic_id', name=op.f('pk_feed_versions'))
     )
     op.create_table('publication',
@@ -151,6 +152,7 @@ def upgrade() -> None:
     sa.Column('parent_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
     sa.Column('hidden', sa.Boolean(), nullable=False),
     sa.Column('merged_into', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
+    sa.Column('articles', sa.Integer(), nullable=False),
     sa.ForeignKeyConstraint(['merged_into'], ['topics.id'], name=op.f('fk_topics_merged_into_topics'), ondelete='SET NULL'),
     sa.ForeignKeyConstraint(['parent_id'], ['topics.id'], name=op.f('fk_topics_parent_id_topics'), ondelete='SET NULL'),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_topics')),
@@ -291,6 +293,7 @@ def upgrade() -> None:
     sa.Column('recipe', sa.JSON(), nullable=False),
     sa.Column('live', sa.Boolean(), nullable=False),
     sa.Column('repeats', sa.Boolean(), nullable=False),
+    sa.Column('archived', sa.Boolean(), nullable=False),
     sa.Column('revision', sa.Integer(), nullable=False),
     sa.Column('status', sa.String(length=16), nullable=False),
     sa.Column('reason', sa.Text(), nullable=True),
@@ -310,6 +313,8 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('editions', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_editions_digest_id'), ['digest_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_editions_finished_at'), ['finished_at'], unique=False)
+        batch_op.create_index(batch_op.f('ix_editions_released_at'), ['released_at'], unique=False)
         batch_op.create_index('ix_editions_status', ['status', 'instant'], unique=False)
 
     op.create_table('schedule_clocks',
