@@ -1,0 +1,69 @@
+"""The catalogue: publication and brand, sources, topics, articles and the names they go by. The face of the room.
+
+Everything here takes a session and leaves the transaction to its caller. Owns identity (which article is this?), what
+may be picked (rule → SQL), counts, what feeds are made of, and the versions that tell feeds of a change. Knows nothing
+of fetching and cleaning (sources, text: work hands the results in) nor of what was sent (ledger).
+
+    publication   the one row of the publication, checked settings of the brand
+    sourcerows    where articles come from, as rows
+    topics        categories and tags, their tree, counts and order
+    identity      pure: the names of an article, and which article an item is
+    storing       items → rows, set-wise; scheduled → published; removal
+    reading       lists, months, candidates, feed items
+    versions      what feeds read once a second instead of the articles
+"""
+
+from digest.catalogue.publication import brand, ensure_publication, publication, set_brand
+from digest.catalogue.reading import (
+    ArticleRow,
+    article_row,
+    candidates,
+    feed_items,
+    list_articles,
+    months,
+    where,
+)
+from digest.catalogue.sourcerows import add_source, get_source, list_sources, remove_source
+from digest.catalogue.storing import Counts, names_that_tell_nothing, publish_due, remove, store
+from digest.catalogue.topics import (
+    TopicRow,
+    ensure_topics,
+    find_topic,
+    known_slugs,
+    topic_order,
+    topic_rows,
+)
+from digest.catalogue.versions import bump, bump_all, feed_version, feed_versions
+
+__all__ = [
+    "ArticleRow",
+    "Counts",
+    "TopicRow",
+    "add_source",
+    "article_row",
+    "brand",
+    "bump",
+    "bump_all",
+    "candidates",
+    "ensure_publication",
+    "ensure_topics",
+    "feed_items",
+    "feed_version",
+    "feed_versions",
+    "find_topic",
+    "get_source",
+    "known_slugs",
+    "list_articles",
+    "list_sources",
+    "months",
+    "names_that_tell_nothing",
+    "publication",
+    "publish_due",
+    "remove",
+    "remove_source",
+    "set_brand",
+    "store",
+    "topic_order",
+    "topic_rows",
+    "where",
+]

@@ -1,0 +1,78 @@
+"""Sources as rows: added, listed, removed. Which kinds there are, and whether a location can be read, work asks."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, or_, select
+from sqlalchemy.orm import Session
+
+from digest.catalogue.shared import take_turn
+from digest.catalogue.topics import ensure_topics
+from digest.errors import UsageError
+from digest.models import ArticleAlias, Source
+from digest.text import slugify
+from digest.types import TopicKind, TopicRef
+
+
+def add_source(
+    session: Session,
+    name: str,
+    *,
+    kind: str,
+    location: str,
+    categories: Iterable[str] = (),
+    options: Mapping[str, Any] | None = None,
+    at: datetime,
+) -> Source:
+    """Add a source under the slug of *name*; nothing is fetched. Its articles get *categories* beside their own."""
+    slug = slugify(name)
+    if not slug:
+        raise UsageError("a source needs a name with letters or digits in it")
+    take_turn(session)
+    same_place = (Source.kind == kind) & (Source.location == location)
+    for other in session.scalars(select(Source).where(or_(Source.slug == slug, same_place))):
+        if other.slug == slug:
+            raise UsageError(f"there is a source {slug!r} already; choose another name or remove it first")
+        raise UsageError(f"the source {other.slug!r} reads {location} already")
+    refs = [TopicRef(TopicKind.CATEGORY, slugify(c), c.strip()) for c in categories if slugify(c)]
+    ensure_topics(session, refs)
+    source = Source(
+        slug=slug, kind=kind, location=location, options=dict(options or {}), created_at=at,
+        categories=list(dict.fromkeys(r.slug for r in refs)),
+    )  # fmt: skip
+    session.add(source)
+    session.flush()
+    return source
+
+
+def list_sources(session: Session) -> list[Source]:
+    """All sources, oldest first."""
+    return list(session.scalars(select(Source).order_by(Source.id)))
+
+
+def get_source(session: Session, slug: str) -> Source:
+    """The source called *slug*; a UsageError names the nearest one."""
+    found = session.scalar(select(Source).where(Source.slug == slug))
+    if found is not None:
+        return found
+    slugs = list(session.scalars(select(Source.slug).order_by(Source.slug)))
+    near = difflib.get_close_matches(slug, slugs, n=1, cutoff=0.5)
+    if near:
+        raise UsageError(f"there is no source {slug!r}; did you mean {near[0]!r}?")
+    raise UsageError(f"there is no source {slug!r}; `digest sources list` shows those there are")
+
+
+def remove_source(session: Session, slug: str) -> None:
+    """Forget a source. Its articles stay, under their addresses; ids that only it gave a meaning to go with it.
+
+    (SQLite hands the id of a removed source out again: another site's post 12 must not be taken for this one's.)
+    """
+    take_turn(session)
+    source = get_source(session, slug)
+    session.execute(delete(ArticleAlias).where(ArticleAlias.scope == source.id))
+    session.delete(source)
+    session.flush()
