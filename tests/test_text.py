@@ -378,9 +378,7 @@ LEAD = (
 
 
 def test_an_excerpt_is_the_first_paragraph_that_reads_like_one() -> None:
-    link = (
-        '<a href="/x">This one is something long. It is a link to another article of ours, as one sees, no lead.</a>'
-    )
+    link = '<a href="/x">This one is something long. It is a link to another article of ours, as one sees, no lead.</a>'
     body = f"<p>By Jane Doe</p><p>{link}</p><p>{LEAD}</p>"
     assert article(body_html=body).excerpt == LEAD
 
