@@ -54,6 +54,7 @@ class Recorder:
 
     def closed(self, connection: Wakeable, reason: str | None) -> None:
         self.reasons.append(reason)
+        self.waiting = [waiting for waiting in self.waiting if waiting is not connection]
         self.changed.set()
 
     def give(self, envelope: Envelope, *, first: bool = False) -> None:

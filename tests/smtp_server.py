@@ -143,13 +143,13 @@ class Session:
             raise Dropped
 
     async def _body(self) -> bytes:
-        first = await self.reader.readline()
-        if first == b".\r\n":
-            self.log.append(".")
-            return b""
-        if self.server.script("BODY", self.named) is DROP:
+        lines = [await self.reader.readline()]
+        if lines[0] != b".\r\n" and self.server.script("BODY", self.named) is DROP:
             raise Dropped
-        return (first + await self.reader.readuntil(b"\r\n.\r\n"))[: -len(b".\r\n")]
+        while lines[-1] != b".\r\n":
+            lines.append(await self.reader.readuntil(b"\n"))
+        self.log.append(".")
+        return b"".join(lines[:-1])
 
     async def on_rset(self, argument: str) -> None:
         self.mail_from, self.rcpt = None, ""

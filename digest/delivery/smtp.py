@@ -59,7 +59,7 @@ class Replies:
             if not (line[:3].isdigit() and line[:1] in b"2345" and mark in (b" ", b"-", b"")):
                 raise Garbled(f"not a reply: {printable(line)[:100]!r}")
             if len(self._text) < _TEXT_LIMIT:
-                self._text += line[4:].rstrip(b"\r") + b"\n"
+                self._text += line[4 : 4 + _TEXT_LIMIT].rstrip(b"\r") + b"\n"
             if mark != b"-":
                 text, self._text = self._text, b""
                 yield int(line[:3]), text[:-1]
