@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from digest import models as m
+from digest.types import ArticleCard
 
 T = datetime(2025, 7, 14, 12, 0, tzinfo=UTC)
 R = TypeVar("R")
@@ -129,3 +130,39 @@ def subscription(
         "status": "active", "created_at": since, "confirmed_at": since,
     }  # fmt: skip
     return _add(session, m.Subscription(**{**given, **columns}))
+
+
+def edition(
+    session: Session,
+    digest: m.Digest,
+    cards: Iterable[ArticleCard] = (),
+    *,
+    sections: Iterable[m.Topic | None] = (),
+    also: Iterable[int] = (),
+    **columns: Any,
+) -> m.Edition:
+    """A finished edition at `T` whose house variant picked *cards* in this order.
+
+    *sections*: the topic under which each stands, one a card; *also*: ids of cards that belong to the story before.
+    """
+    instant = columns.get("instant", T)
+    given = {
+        "digest_id": digest.id, "local_time": f"{instant:%Y-%m-%dT%H:%M}", "instant": instant, "zone": "UTC",
+        "request_id": f"run-{next(_numbers)}", "slug": f"{instant:%Y-%m-%d}", "month": int(f"{instant:%Y%m}"),
+        "at": instant, "status": "finished", "subject": f"{digest.name} of the day", "released_at": instant,
+        "finished_at": instant, "created_at": instant,
+    }  # fmt: skip
+    row = _add(session, m.Edition(**{**given, **columns}))
+    under, same, story = list(sections), set(also), 0
+    for position, card in enumerate(cards):
+        topic = under[position] if position < len(under) else None
+        story = story if card.id in same else card.id
+        session.add(
+            m.EditionArticle(
+                edition_id=row.id, article_id=card.id, rank=position, position=position, story_id=story,
+                card=card.to_json(), verdict="in", reason="also" if card.id in same else "picked",
+                section=topic.id if topic else 0,
+            )
+        )  # fmt: skip
+    session.flush()
+    return row

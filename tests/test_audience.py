@@ -247,6 +247,22 @@ def test_subscribe_confirm_unsubscribe_and_again(session: Session) -> None:
     assert count(session, m.Subscriber) == count(session, m.Subscription) == 1
 
 
+def test_leaving_can_be_taken_back_by_who_had_confirmed(session: Session) -> None:
+    build.digest(session)
+    (mine,) = ask(session).subscription_ids
+    audience.unsubscribe(session, mine, now=T, source="page")
+    assert audience.resubscribe(session, mine, now=T, source="page").status == "unsubscribed"  # type: ignore[union-attr]
+    ask(session, now=T)
+    audience.confirm(session, mine, now=T + DAY)
+    audience.unsubscribe(session, mine, now=T + 2 * DAY, source="page")
+    back = audience.resubscribe(session, mine, now=T + 3 * DAY, source="page")
+    assert back is not None
+    assert (back.status, back.since) == ("active", T + DAY)
+    kinds = [e["kind"] for e in audience.show(session, "ann@example.org")["consent"]]
+    assert kinds == ["requested", "unsubscribed", "requested", "confirmed", "unsubscribed", "resubscribed"]
+    assert audience.resubscribe(session, 404, now=T, source="page") is None
+
+
 def test_one_address_gets_one_confirmation_a_day_and_three_ever(session: Session) -> None:
     build.digest(session)
     build.digest(session, "weekly")

@@ -61,6 +61,7 @@ class Standing:
     cron: str | None
     zone: str  # the zone its clock runs in
     since: datetime
+    confirmed: bool  # ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,20 @@ def unsubscribe(
     return find(session, subscription_id)
 
 
+def resubscribe(session: Session, subscription_id: int, *, now: datetime, source: str) -> Standing | None:
+    """The reader takes leaving back, by a link of their own. One who never confirmed has nothing to go back to."""
+    row = _locked(session, subscription_id)
+    if row is None:
+        return None
+    if row.status == SubscriptionStatus.UNSUBSCRIBED and row.confirmed_at is not None:
+        since = row.confirmed_at
+        _activate(session, row, now)
+        row.confirmed_at = since
+        _consent(session, row, "resubscribed", source, now, {})
+        session.flush()
+    return find(session, subscription_id)
+
+
 def suppress(session: Session, address_key: str, reason: str, now: datetime, detail: str = "") -> None:
     """Never write to this address again; the first reason stands."""
     row = {"address_key": address_key, "reason": reason, "detail": detail, "created_at": now}
@@ -263,7 +278,18 @@ def _standing(row: Any) -> Standing:
     s, slug, name, cron, zone = row
     since = s.confirmed_at or s.created_at
     status = SubscriptionStatus(s.status)
-    return Standing(s.id, s.subscriber_id, slug, name, status, Dress.of(s.dress), cron, s.zone or zone or "", since)
+    return Standing(
+        s.id,
+        s.subscriber_id,
+        slug,
+        name,
+        status,
+        Dress.of(s.dress),
+        cron,
+        s.zone or zone or "",
+        since,
+        s.confirmed_at is not None,
+    )
 
 
 def find(session: Session, subscription_id: int) -> Standing | None:
