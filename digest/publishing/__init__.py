@@ -1,0 +1,38 @@
+"""Feeds as the world gets them: what a feed holds, its bytes in every coding, kept warm, exported, checked.
+
+Shelf.ready(path)    no SQL: what lies on the shelf, if it is known to be up to date
+Shelf.refresh(path)  one flight a path, in a thread:
+├ marks              one row a second a process: has anything at all moved?
+├ standing           the feed's own version: unchanged → the entry stays as it is
+├ view               catalogue or ledger → FeedView
+├ feeds.FORMATS      → bytes
+└ entry              → plain, gzip, br, each with its ETag; Last-Modified from the data
+
+Same data, same bytes, same ETags, in every process. Last-Modified is the instant of the feed's last change as the
+database has it, a whole second later with each change: readers that keep an old ETag while the date stands still would
+never see the next one. Not here: HTTP (web.feeds), formats (feeds), what an article is (catalogue).
+"""
+
+from __future__ import annotations
+
+from digest.publishing.entries import Coded, Entry, make_entry
+from digest.publishing.export import BuildReport, Finding
+from digest.publishing.readings import Feed, FeedLink, autodiscovery, list_feeds, selector_of, stem_of
+from digest.publishing.shelf import FRESH_S, Shelf, Slot
+
+__all__ = [
+    "FRESH_S",
+    "BuildReport",
+    "Coded",
+    "Entry",
+    "Feed",
+    "FeedLink",
+    "Finding",
+    "Shelf",
+    "Slot",
+    "autodiscovery",
+    "list_feeds",
+    "make_entry",
+    "selector_of",
+    "stem_of",
+]
