@@ -285,8 +285,8 @@ def _atom_tree(view: FeedView) -> bytes:
         entry = _entry(channel, item, _site(view))
         if item.html:
             entry.content(item.html, type="html")  # without a type readers show the tags
-        if item.summary:
-            entry.summary(item.summary)
+        if item.summary or not item.html:  # RFC 4287 §4.1.1.1: text that reads without following the link
+            entry.summary(item.summary or item.title)
     document: bytes = channel.atom_str()
     return document
 

@@ -73,6 +73,11 @@ def test_atom_entries_say_what_their_link_and_content_are() -> None:
     ]
 
 
+def test_an_atom_entry_always_has_something_to_read() -> None:
+    entry = tree("atom", replace(VIEW, items=(replace(ITEM, html="", summary=""),))).find("a:entry", NS)
+    assert entry.findtext("a:summary", None, NS) == "AT&T <b>"
+
+
 def test_rss_items_say_who_wrote_them_when_they_changed_and_all_their_text() -> None:
     item = tree("rss").find("channel/item")
     assert [e.text for e in item.findall("dc:creator", NS)] == ["Ana", "Bo"]
