@@ -15,10 +15,12 @@ Article text never comes here: what is compiled is the template, once, not the m
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import re
+import resource
 import sys
 
 import cssutils
@@ -102,7 +104,7 @@ def inline(html: str, css: str) -> str:
         marked,
         css_text=[css],
         keep_style_tags=True,  # else @font-face, @supports and [data-ogsc] rules are lost
-        strip_important=False,  # dark and narrow rules must win over inline ones
+        strip_important=False,  # what the template's author wrote stays
         disable_validation=True,
         allow_network=False,
         allow_loading_external_files=False,
@@ -160,11 +162,13 @@ def _first_words(error: Exception) -> str:
 
 def main() -> None:
     """Answer one request. Limits are set here, in the child: the parent only waits and kills."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for limit, soft, hard in (
+        (resource.RLIMIT_CPU, CPU_SECONDS, CPU_SECONDS + 1),
+        (resource.RLIMIT_AS, MEMORY_BYTES, MEMORY_BYTES),
+        (resource.RLIMIT_CORE, 0, 0),
+    ):
+        with contextlib.suppress(ValueError, OSError):  # not every system has all of them
+            resource.setrlimit(limit, (soft, hard))
     request = json.load(sys.stdin)
     try:
         html = compile_mjml(request["mjml_name"], request["mjml"])

@@ -150,15 +150,14 @@ def _compiled(request: Mapping[str, Any], key: str, settings: Mapping[str, str],
     for part in ("mjml", "text"):  # here, where the line numbers are still those of the file
         with sandbox.explained(f"templates/email/{name}/edition.{'mjml' if part == 'mjml' else 'txt'}"):
             sandbox.html_environment().parse(request[part])
-    try:
-        return build(name, key, _compile_in_child(request), request["text"], settings, words)
-    except RenderError as error:
-        _failures[key] = str(error)
-        raise
+    return build(name, key, _compile_in_child(request, key), request["text"], settings, words)
 
 
-def _compile_in_child(request: Mapping[str, Any]) -> str:
-    """Compile in a process of its own: what kills or hangs the compiler must not kill or hang us."""
+def _compile_in_child(request: Mapping[str, Any], key: str) -> str:
+    """Compile in a process of its own: what kills or hangs the compiler must not kill or hang us.
+
+    What the compiler says of the template is kept, so that it is asked once; a time-out may be the machine's fault.
+    """
     command = [sys.executable, "-m", "digest.rendering.compile"]
     where = request["mjml_name"]
     try:
@@ -177,5 +176,6 @@ def _compile_in_child(request: Mapping[str, Any]) -> str:
         last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise RenderError(f"{where}: the compiler gave up: {last[:300]}") from error
     if "error" in answer:
+        _failures[key] = answer["error"]
         raise RenderError(answer["error"])
     return answer["html"]
