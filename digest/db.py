@@ -67,12 +67,16 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session whose transaction is rolled back at the end; on SQLite it never waits for a writer."""
+        """A session whose transaction is rolled back at the end; on SQLite it never waits for a writer.
+
+        What was read stays readable afterwards, detached.
+        """
         engine = self.engine.execution_options(deferred=True)
         with told_plainly(), Session(engine, expire_on_commit=False) as session:
             try:
                 yield session
             finally:
+                session.expunge_all()
                 session.rollback()
 
     @contextmanager

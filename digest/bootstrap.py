@@ -1,0 +1,135 @@
+"""The only place that chooses: settings → the parts of a running publisher, wired together.
+
+``build(settings)`` opens nothing but the database's engine; ``transport`` overrides where mail goes (tests, tools).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from digest import ledger
+from digest.audience import Keys, Tokens, ensure_secrets
+from digest.catalogue import ensure_publication, publication
+from digest.config import Settings
+from digest.db import Database, require_schema
+from digest.delivery.capture import CaptureServer
+from digest.delivery.smtp import Pool
+from digest.delivery.transport import Grants, Transport
+from digest.editions import Editor, Setup
+from digest.fetch import Fetcher
+from digest.publishing import Shelf
+from digest.rendering import Renderer
+from digest.sending import Post
+from digest.types import CaughtMail, Relay
+
+Connect = Callable[[Grants], Transport]
+
+
+@dataclass
+class App:
+    """A publisher, ready to work. Parts are made when first asked for."""
+
+    settings: Settings
+    db: Database
+    transport: Connect | None = None
+    renderer: Renderer = field(init=False)
+
+    def __post_init__(self) -> None:
+        own = self.settings.templates_dir
+        self.renderer = Renderer([own] if own else [])
+
+    # -- who we are
+
+    @cached_property
+    def keys(self) -> Keys:
+        with self.db.transaction() as session:
+            return ensure_secrets(session, datetime.now(UTC), self._secret())
+
+    def _secret(self) -> bytes | None:
+        file = self.settings.secret_file
+        return file.read_bytes().strip() if file else None
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        return Tokens(self.keys.token)
+
+    @property
+    def live(self) -> bool:
+        """May mail leave? By setting, or because this database was armed for this very public URL."""
+        if self.settings.live:
+            return True
+        with self.db.reading() as session:
+            return publication(session).armed_for == self.settings.public_url
+
+    @property
+    def post(self) -> Post:
+        with self.db.reading() as session:
+            domain = publication(session).mail_domain
+        return Post(self.settings.public_url, domain or self.settings.mail_domain_for(), self.keys)
+
+    # -- the parts
+
+    @cached_property
+    def fetcher(self) -> Fetcher:
+        s = self.settings
+        return Fetcher(s.fetch, public_url=s.public_url)
+
+    @cached_property
+    def shelf(self) -> Shelf:
+        return Shelf(self.db, self.settings.public_url, live=self.live)
+
+    def editor(self) -> Editor:
+        return Editor(self.db, self.renderer, self.post, live=self.live)
+
+    def setup(self) -> Setup:
+        return Setup(self.db, self.renderer)
+
+    # -- where mail goes
+
+    @contextmanager
+    def connected(self) -> Iterator[tuple[Connect, int]]:
+        """(connect, connections): the relay when live, else a capture server of this process, up while this is open."""
+        if self.transport is not None:
+            yield self.transport, self.settings.smtp.connections
+        elif self.live:
+            relay = self.settings.relay()
+            yield (lambda grants: Pool(relay, grants)), relay.connections
+        else:
+            with self.capturing() as relay:
+                yield (lambda grants: Pool(relay, grants)), relay.connections
+
+    @contextmanager
+    def capturing(self, port: int | None = None) -> Iterator[Relay]:
+        """A capture server on loopback; what it catches is in the database before it answers 250."""
+        capture = self.settings.capture
+        server = CaptureServer(capture.host, capture.port if port is None else port, self._keep)
+        server.start()
+        try:
+            base = Relay(host=capture.host, port=server.port, helo=self.settings.mail_domain_for())
+            yield replace(base, connections=self.settings.smtp.connections)
+        finally:
+            server.stop()
+
+    def _keep(self, mails: Sequence[CaughtMail]) -> None:
+        with self.db.transaction() as session:
+            ledger.store_captured(session, mails)
+
+    def close(self) -> None:
+        self.db.close()
+
+
+def build(settings: Settings, *, transport: Connect | None = None, check_schema: bool = True) -> App:
+    """Wire a publisher. SchemaBehind when the database wants an upgrade."""
+    if settings.database.url is None:
+        Path(settings.data_dir).mkdir(mode=0o755, parents=True, exist_ok=True)
+    database = Database(settings.database_url)
+    if check_schema:
+        require_schema(database)
+        with database.transaction() as session:
+            ensure_publication(session)
+    return App(settings, database, transport)

@@ -1,0 +1,417 @@
+"""Editions from a run that is due to their end: open → compose → release → finish. The heart.
+
+    Editor.tick(at)
+    ├ open_due     clocks that struck → schedules.decide_due → editions (draft, or skipped with a reason)
+    │              every process may try: compare-and-set on the clock and a unique edition let one win
+    ├ compose      catalogue.candidates → what each card costs → the pool, snapshot with the house variant's verdicts
+    │              no transaction is held while templates compile and cards are rendered; approval holds here
+    ├ release      ONE transaction, serialised: what each reader has had → selection.pick → variants → batches
+    └ finish       all batches done → finished
+
+Decides when and in which order, and owns the transactions. What a reader gets is `digest.selection`; what they had is
+`digest.ledger.history`; how it looks is `digest.rendering`. Sends nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from digest import catalogue, ledger, rules, schedules
+from digest.db import Database, clock
+from digest.errors import RenderError, UsageError
+from digest.ledger.digests import READERS_ZONE
+from digest.models import Article, Digest, Edition, EditionArticle, Schedule, ScheduleClock
+from digest.rendering import Renderer
+from digest.selection import (
+    HTML_BUDGET,
+    NOTHING,
+    Limits,
+    Outcome,
+    Pool,
+    Reason,
+    StoryPart,
+    group_stories,
+)
+from digest.sending.printer import Post, Printer, brand_to_json, view_of
+from digest.types import ArticleStatus, Candidate, DigestStatus, Dress, EditionStatus, EditionView, Run, StoryCard
+
+#: Kept free of the byte budget: other languages' shells and dates differ by a little from the house's.
+ROOM_RESERVE = 2_000
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What composing read: the candidates, and all that their cards depend on."""
+
+    edition_id: int
+    revision: int
+    candidates: Sequence[Candidate]
+    view: EditionView
+    sections: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Costed:
+    """Bytes of each card, what is left for them, and which template says so."""
+
+    costs: Mapping[int, int]
+    room: int
+    section_cost: int
+    template_hash: str
+
+
+class Editor:
+    """Opens, composes and releases. ``live``: editions leave for the relay, not for the capture server."""
+
+    def __init__(self, database: Database, renderer: Renderer, post: Post, *, live: bool) -> None:
+        self._db, self._renderer, self._post, self._live = database, renderer, post, live
+
+    def tick(self, at: datetime) -> list[int]:
+        """Everything that is due at *at*, up to release. Returns the ids of the editions it touched."""
+        touched = self.close_captured()
+        touched += self.open_due(at)
+        with self._db.reading() as session:
+            drafts = list(ledger.editions.waiting(session))
+        for edition_id in drafts:
+            self.compose(edition_id)
+            self.release(edition_id)
+        return [*touched, *drafts]
+
+    # ------------------------------------------------------------------------- open
+
+    def open_due(self, at: datetime) -> list[int]:
+        """Open what struck by *at*, one transaction a schedule: clocks and editions move together or not at all."""
+        with self._db.reading() as session:
+            due = list(dict.fromkeys(s.id for _, s, _ in ledger.editions.clocks_to_look_at(session, at)))
+        opened: list[int] = []
+        for schedule_id in due:
+            with self._db.transaction() as session:
+                opened += self._strike(session, schedule_id, at)
+        return opened
+
+    def _strike(self, session: Session, schedule_id: int, at: datetime) -> list[int]:
+        runs: dict[tuple[datetime, str, int], tuple[schedules.DueRun, list[str]]] = {}
+        found: tuple[Schedule, Digest] | None = None
+        for clock_row, schedule, digest in ledger.editions.clocks_to_look_at(session, at):
+            if schedule.id == schedule_id:
+                found = schedule, digest
+                for due in self._move(session, clock_row, schedule, at):
+                    key = due.run.instant, due.run.local_key, due.run.fold
+                    runs.setdefault(key, (due, []))[1].append(clock_row.zone)
+        if found is None:
+            return []
+        opened = (self._open(session, *found, due, zones, at) for due, zones in runs.values())
+        return [edition for edition in opened if edition is not None]
+
+    def _move(
+        self, session: Session, clock_row: ScheduleClock, schedule: Schedule, at: datetime
+    ) -> Sequence[schedules.DueRun]:
+        """Advance one clock; () when another process did, or nothing is due."""
+        since = clock_row.next_run_at
+        if since is None:  # seen for the first time: it counts from its making, never from before the simulated now
+            first = schedules.next_run(schedule.cron, clock_row.zone, min(schedule.created_at, at))
+            if first is None or first.instant > at:
+                ledger.editions.move_clock(session, clock_row, first.instant if first else None)
+                return ()
+            since = first.instant
+        due = schedules.decide_due(
+            schedule.cron, clock_row.zone, since, at,
+            policy=schedule.missed, max_age=timedelta(seconds=schedule.missed_max_age_s),
+        )  # fmt: skip
+        return due.runs if ledger.editions.move_clock(session, clock_row, due.next_run_at) else ()
+
+    def _open(
+        self,
+        session: Session,
+        schedule: Schedule,
+        digest: Digest,
+        due: schedules.DueRun,
+        zones: list[str],
+        at: datetime,
+    ) -> int | None:
+        home = catalogue.publication(session).timezone
+        own = schedule.timezone == READERS_ZONE
+        zone = home if home in zones else zones[0]
+        skip = due.skip or ("the digest is paused" if digest.status == DigestStatus.PAUSED else None)
+        values = self.edition_values(session, digest, replace(due.run, zone=zone), at, due.reach)
+        values |= {
+            "schedule_id": schedule.id,
+            "zones": sorted(zones) if own else [],
+            "archived": not own or home in zones,
+        }
+        if skip:
+            values |= {"status": EditionStatus.SKIPPED.value, "reason": skip, "finished_at": values["created_at"]}
+        edition = ledger.editions.open_edition(session, values)
+        if edition is None and own and not skip:
+            for zone in zones:
+                edition = ledger.editions.join_zone(session, values, zone) or edition
+        return edition
+
+    def edition_values(
+        self, session: Session, digest: Digest, run: Run, at: datetime, reach: timedelta = timedelta(0)
+    ) -> dict[str, Any]:
+        recipe = {
+            "name": digest.name, "rule": digest.rule, "categories": digest.categories, "tags": digest.tags,
+            "layout": digest.layout, "lookback_s": digest.lookback_s + int(reach.total_seconds()),
+            "grace_s": digest.grace_s, "minimum": digest.minimum, "maximum": digest.maximum, "approve": digest.approve,
+            "uncertain": digest.uncertain, "subject": digest.subject, "preheader": digest.preheader,
+            "from_name": digest.from_name, "reply_to": digest.reply_to, "lifetime_s": digest.lifetime_s,
+        }  # fmt: skip
+        utc = run.instant.astimezone(UTC)
+        return {
+            "digest_id": digest.id, "local_time": run.local_key, "fold": run.fold, "instant": run.instant,
+            "zone": run.zone, "slug": ledger.editions.free_slug(session, digest.id, run.local_key[:10]),
+            "month": utc.year * 100 + utc.month, "at": at, "recipe": recipe, "live": self._live,
+            "repeats": digest.repeat == "others", "status": EditionStatus.DRAFT.value, "created_at": clock(session),
+            "revision": 0, "recipients": 0, "template_hash": "", "subject": "", "archived": True, "zones": [],
+            "reason": None, "schedule_id": None, "request_id": None,
+        }  # fmt: skip
+
+    def open_manual(self, slug: str, at: datetime) -> int:
+        """An edition outside the schedule, to all active readers of the digest."""
+        with self._db.transaction() as session:
+            return self.open_manual_in(session, ledger.digests.find_digest(session, slug), at)
+
+    def open_manual_in(self, session: Session, digest: Digest, at: datetime) -> int:
+        zone = catalogue.publication(session).timezone
+        local = at.astimezone(schedules.zone(zone))
+        run = Run(local.replace(tzinfo=None, fold=0, microsecond=0), local.fold, at, zone)
+        values = self.edition_values(session, digest, run, at) | {"request_id": uuid.uuid4().hex}
+        edition = ledger.editions.open_edition(session, values)
+        assert edition is not None
+        return edition
+
+    # ------------------------------------------------------------------------- compose
+
+    def compose(self, edition_id: int) -> None:
+        """Freeze the pool of a draft. A template that fails holds the edition with a sentence."""
+        with self._db.reading() as session:
+            gathered = self.gather(session, edition_id)
+        if gathered is None:
+            return
+        try:
+            costed = self.cost(gathered)
+        except RenderError as e:
+            self._hold(edition_id, str(e))
+            return
+        with self._db.transaction() as session:
+            edition = ledger.editions.lock_edition(session, edition_id)
+            if edition is not None and edition.revision == gathered.revision:
+                self.store(session, edition, gathered, costed)
+
+    def gather(self, session: Session, edition_id: int) -> Gathered | None:
+        edition = session.get(Edition, edition_id)
+        if edition is None or edition.composed_at is not None or edition.status not in ledger.editions.OPEN:
+            return None
+        recipe = edition.recipe
+        found = catalogue.candidates(
+            session,
+            rules.combine(recipe["rule"], recipe["categories"], recipe["tags"]),
+            at=edition.at,
+            lookback=timedelta(seconds=recipe["lookback_s"]),
+            grace=timedelta(seconds=recipe["grace_s"]),
+        )
+        topics = {t for c in found for t in c.topics}
+        slug = session.get_one(Digest, edition.digest_id).slug
+        brand = catalogue.brand(session, self._post.public_url)
+        view = view_of(edition, slug, brand, self._post.public_url)
+        return Gathered(edition_id, edition.revision, found, view, ledger.readings.section_titles(session, topics))
+
+    def cost(self, gathered: Gathered) -> Costed:
+        layout = self._renderer.layout(gathered.view.layout)
+        dressed = layout.open(gathered.view, Dress(gathered.view.brand.language))
+        longest = max(gathered.sections.values(), key=len, default="")
+        return Costed(
+            costs={c.card.id: dressed.card_cost(StoryCard(c.card)) for c in gathered.candidates},
+            room=HTML_BUDGET - dressed.shell_cost - ROOM_RESERVE,
+            section_cost=dressed.section_cost(longest) if longest else 0,
+            template_hash=layout.hash,
+        )
+
+    def store(self, session: Session, edition: Edition, gathered: Gathered, costed: Costed) -> None:
+        rows = [
+            {
+                "article_id": c.card.id, "rank": rank, "story_id": c.story_id, "topics": list(c.topics),
+                "card": c.card.to_json(), "cost": costed.costs[c.card.id], "verdict": "out",
+                "reason": Reason.FRESH if c.fresh else Reason.MINIMUM,
+                "score": {"primary": c.primary, "sticky": c.sticky, "eligible_at": c.eligible_at.isoformat()},
+                "section": 0, "position": None,
+            }
+            for rank, c in enumerate(gathered.candidates)
+        ]  # fmt: skip
+        ledger.editions.write_pool(session, edition.id, rows)
+        edition.recipe = edition.recipe | {
+            "brand": brand_to_json(gathered.view.brand), "room": costed.room, "section_cost": costed.section_cost,
+        }  # fmt: skip
+        edition.template_hash, edition.composed_at = costed.template_hash, clock(session)
+        edition.revision += 1
+        session.flush()
+        self.house(session, edition, self.pool(session, edition))
+        if edition.recipe["approve"]:
+            edition.status, edition.reason = EditionStatus.HELD, "waiting for approval"
+
+    def _hold(self, edition_id: int, reason: str) -> None:
+        with self._db.transaction() as session:
+            edition = ledger.editions.lock_edition(session, edition_id)
+            if edition is not None and edition.status in ledger.editions.OPEN:
+                edition.status, edition.reason = EditionStatus.HELD, reason
+
+    def pool(self, session: Session, edition: Edition) -> Pool:
+        """The snapshot as stories of today: what was taken down since, or is too fresh, or removed, stands aside."""
+        rows = ledger.editions.pool(session, edition.id)
+        today = dict(
+            session.execute(
+                select(Article.id, Article.story_id)
+                .join(EditionArticle, EditionArticle.article_id == Article.id)
+                .where(EditionArticle.edition_id == edition.id, Article.status == ArticleStatus.PUBLISHED)
+            ).all()
+        )
+        parts = []
+        for row in rows:
+            if row.reason in (Reason.FRESH, Reason.EXCLUDED):
+                continue
+            if row.article_id not in today:
+                row.verdict, row.reason = "out", Reason.GONE
+                continue
+            row.story_id = today[row.article_id]
+            primary = row.score.get("primary")
+            parts.append(StoryPart(row.article_id, row.story_id, frozenset(row.topics), primary, row.cost))
+        recipe = edition.recipe
+        limits = Limits(recipe["minimum"], recipe["maximum"], recipe["room"], recipe["section_cost"])
+        return Pool(group_stories(parts), catalogue.topic_order(session), limits)
+
+    def house(self, session: Session, edition: Edition, pool: Pool) -> tuple[Outcome, int]:
+        """The house variant: all topics, history = the digest's own editions. Writes verdicts, reasons, positions.
+
+        Returns its outcome and how many stories were new to it.
+        """
+        bit_of_article = ledger.history.article_bits(session, edition.id, pool.bit_of)
+        seen = ledger.history.house_seen(session, edition, bit_of_article)
+        outcome = pool.pick(0, pool.everything & ~seen)
+        verdicts = pool.explain(0, pool.everything, seen, outcome)
+        items = [(a, s) for a, s in pool.items(outcome) if a]
+        place = {article: i for i, (article, _) in enumerate(items)}
+        section = dict(items)
+        leads = {s.articles[0] for s in pool.stories}
+        in_pool = {a for s in pool.stories for a in s.articles}
+        for row in ledger.editions.pool(session, edition.id):
+            if row.article_id not in in_pool:
+                continue
+            verdict, reason = verdicts[row.story_id]
+            row.verdict = verdict
+            row.reason = Reason.ALSO if verdict == "in" and row.article_id not in leads else reason
+            row.position, row.section = place.get(row.article_id), section.get(row.article_id, 0)
+        session.flush()
+        return outcome, (pool.everything & ~seen).bit_count()
+
+    # ------------------------------------------------------------------------- release
+
+    def release(self, edition_id: int, revision: int | None = None) -> None:
+        """Decide who gets what, once and for all. Does nothing to an edition that is held or already released."""
+        with self._db.transaction() as session:
+            ledger.history.lock_releases(session)
+            edition = ledger.editions.lock_edition(session, edition_id)
+            if edition is None or edition.status != EditionStatus.DRAFT or edition.composed_at is None:
+                return
+            if revision is not None and edition.revision != revision:
+                raise UsageError(f"edition {edition_id} was changed meanwhile; look at it again")
+            self._release(session, edition)
+
+    def _release(self, session: Session, edition: Edition) -> None:
+        edition.live = self._live
+        pool = self.pool(session, edition)
+        bit_of_article = ledger.history.article_bits(session, edition.id, pool.bit_of)
+        now = clock(session)
+        released = ledger.history.Releaser(
+            session,
+            edition,
+            taste=pool.taste,
+            pick=pool.pick,
+            items=pool.items,
+            priors=ledger.history.prior_editions(session, edition, bit_of_article),
+            now=now,
+        ).run()
+        house, new = self.house(session, edition, pool)
+        edition.recipients = released.recipients
+        reason = _nothing_to_say(pool, released, house, new)
+        if reason is not None:
+            edition.status, edition.reason, edition.finished_at = EditionStatus.SKIPPED, reason, now
+            return
+        edition.status, edition.reason, edition.released_at = EditionStatus.SENDING, None, now
+        edition.subject = self._subject(session, edition, pool, house)
+
+    def _subject(self, session: Session, edition: Edition, pool: Pool, house: Outcome) -> str:
+        """The subject of the house variant, for archive and feed; the digest's name where there is none."""
+        printer = Printer.load(session, edition, self._renderer, self._post)
+        items = pool.items(house)
+        printer.learn_titles(session, items)
+        try:
+            return printer.render(Dress(printer.view.brand.language).code, items).subject if items else ""
+        except RenderError:
+            return str(edition.recipe["name"])
+
+    # ------------------------------------------------------------------------- what a person decides
+
+    def approve(self, edition_id: int) -> None:
+        """Let a held edition go. One that a template held is composed anew first."""
+        with self._db.transaction() as session:
+            edition = self._known(session, edition_id)
+            if edition.status != EditionStatus.HELD:
+                raise UsageError(f"edition {edition_id} is {edition.status}, not held; there is nothing to approve")
+            edition.status, edition.reason = EditionStatus.DRAFT, None
+            edition.recipe = edition.recipe | {"approve": False}
+        self.compose(edition_id)
+        self.release(edition_id)
+
+    def cancel(self, edition_id: int, reason: str = "cancelled by an admin") -> None:
+        """Stop an edition. What is on the wire may still arrive; nothing more is granted."""
+        with self._db.transaction() as session:
+            edition = self._known(session, edition_id)
+            if edition.status in (EditionStatus.FINISHED, EditionStatus.CANCELLED, EditionStatus.SKIPPED):
+                raise UsageError(f"edition {edition_id} is {edition.status}; there is nothing left to cancel")
+            ledger.editions.cancel(session, edition, reason, clock(session))
+
+    def _known(self, session: Session, edition_id: int) -> Edition:
+        edition = ledger.editions.lock_edition(session, edition_id)
+        if edition is None:
+            raise UsageError(f"there is no edition {edition_id}; `digest editions list` shows those there are")
+        return edition
+
+    def close_captured(self) -> list[int]:
+        """Going live: what was still going out to the capture server ends there."""
+        if not self._live:
+            return []
+        with self._db.transaction() as session:
+            editions = ledger.editions.captured_but_open(session)
+            for edition in editions:
+                ledger.editions.cancel(session, edition, "mail went live before this captured edition was out",
+                                       clock(session))  # fmt: skip
+            return [e.id for e in editions]
+
+    def finish(self) -> list[int]:
+        """Close editions whose batches are all done."""
+        with self._db.transaction() as session:
+            return ledger.editions.finish_sent(session, clock(session))
+
+
+def _nothing_to_say(pool: Pool, released: ledger.history.Released, house: Outcome, new: int) -> str | None:
+    """Why an edition is skipped: nobody gets anything. Without any reader the house variant speaks for all."""
+    if released.recipients or (not released.readers and house != NOTHING):
+        return None
+    if not pool.stories:
+        return "no recent article matches"
+    minimum = pool.limits.minimum
+    if released.readers:
+        return f"no reader has {_stories(minimum)} that {'is' if minimum == 1 else 'are'} new to them"
+    return f"{_stories(new)} new, at least {minimum} wanted"
+
+
+def _stories(n: int) -> str:
+    return "1 story" if n == 1 else f"{n} stories"

@@ -1,0 +1,35 @@
+"""The ledger: editions, their pools and variants, who was given what, every attempt and its outcome.
+
+One face for the rooms above:
+
+* `digests`   the standing recipes and their schedules
+* `editions`  clocks, opening, pools, states
+* `history`   what readers have had, and the release that adds to it
+* `batches`   leases, groups of answers, takeover, retry
+* `readings`  deliveries, counts, the archive
+* `mails`     system mails that wait, mails that the capture server caught
+
+Reads any table; writes editions, edition_articles, variants, batches, attempts, system_mails' state and captured_mails.
+"""
+
+from digest.ledger import batches, digests, editions, history, mails, readings
+from digest.ledger.mails import captured, captured_mail, store_captured
+from digest.ledger.readings import ArchiveEntry, archive, deliveries, edition_page, edition_pages, outcome_counts
+
+__all__ = [
+    "ArchiveEntry",
+    "archive",
+    "batches",
+    "captured",
+    "captured_mail",
+    "deliveries",
+    "digests",
+    "edition_page",
+    "edition_pages",
+    "editions",
+    "history",
+    "mails",
+    "outcome_counts",
+    "readings",
+    "store_captured",
+]

@@ -1,0 +1,399 @@
+"""Batches while they go out: claims under a lease, groups of answers, takeover, retry. Never opens a socket.
+
+A batch belongs to one worker at a time. Its lease is fenced on (batch, worker, attempt): each write of a group names
+all three, and a count that does not fit means that another worker has taken over (LeaseLost). ``wire_to`` is moved and
+committed before a recipient may be written to a socket, so that after a crash the granted recipients without an answer
+are exactly those that may have had the mail.
+
+    claim ──► group … group ──► done            answers, grants and lease move together, one commit a group
+       ▲         │  └► hand_back                SIGTERM: what was not answered waits for the next claim
+       └─ lease ended, or its process is gone: granted without an answer → `uncertain`, then resend or hold
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, exists, func, insert, not_, or_, select, update
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.orm import Session
+
+from digest.db import clock
+from digest.errors import LeaseLost
+from digest.ledger.history import pack_ids, pack_ordinals, unpack_ids, unpack_ordinals
+from digest.models import Attempt, Batch, Edition, Subscriber, Subscription, Suppression
+from digest.types import TERMINAL, EditionStatus, Outcome, Result, SubscriptionStatus
+
+#: (number of the coming retry, batch id) → how long a deferred delivery waits before it.
+Wait = Callable[[int, int], timedelta]
+
+
+@dataclass(eq=False, slots=True)
+class Recipient:
+    """One delivery in a worker's hand. ``attempts``: tries recorded so far; ``position``: its place in the batch."""
+
+    batch: Claimed
+    subscriber_id: int
+    position: int
+    ordinal: int
+    address: str
+    subscription_id: int
+    attempts: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Claimed:
+    """A batch under lease. ``recipients`` in the order in which they are granted."""
+
+    batch_id: int
+    edition_id: int
+    digest_id: int
+    month: int
+    fence: int
+    retry: int
+    recipients: list[Recipient] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    recipient: Recipient
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """How far a batch has got: ``wire_to`` recipients granted; ``finished``: all of them answered, none left."""
+
+    batch: Claimed
+    wire_to: int
+    finished: bool
+
+
+def leaseholders(session: Session) -> Sequence[str]:
+    """Workers with a lease on an open batch."""
+    return [
+        w
+        for w in session.scalars(select(Batch.worker).where(not_(Batch.done), Batch.worker.is_not(None)).distinct())
+        if w
+    ]
+
+
+def open_retries(session: Session, live: bool) -> list[tuple[int, int, int]]:
+    """(batch, edition, retry) of every batch still to send by this transport."""
+    rows = session.execute(
+        select(Batch.id, Batch.edition_id, Batch.retry)
+        .join(Edition, Edition.id == Batch.edition_id)
+        .where(not_(Batch.done), Edition.live == live, Edition.status == EditionStatus.SENDING)
+        .order_by(Batch.id)
+    )
+    return [(b, e, r) for b, e, r in rows]
+
+
+# ----------------------------------------------------------------------------- claim and takeover
+
+
+def claim(
+    session: Session,
+    *,
+    worker: str,
+    lease: timedelta,
+    live: bool,
+    wait: Wait,
+    gone: Collection[str] = (),
+    impatient: bool = False,
+    exclude: Collection[int] = (),
+) -> Claimed | None:
+    """Lease the next batch that is due and free; None when there is none.
+
+    ``gone``: workers known to be dead, whose leases are void. ``impatient``: deferred ones are due at once.
+    A batch whose every recipient turns out to be settled is closed on the way and the next one is taken.
+    """
+    while (batch := _next(session, live, gone, impatient, exclude)) is not None:
+        edition = session.get_one(Edition, batch.edition_id)
+        claimed = _take(session, batch, edition, worker, lease)
+        if claimed.recipients:
+            return claimed
+        batch.done = True
+        _requeue(session, edition, batch, wait)
+        session.flush()
+    return None
+
+
+def _next(
+    session: Session, live: bool, gone: Collection[str], impatient: bool, exclude: Collection[int]
+) -> Batch | None:
+    now = clock(session)
+    free = or_(Batch.leased_until.is_(None), Batch.leased_until <= now)
+    if gone:
+        free = or_(free, Batch.worker.in_(list(gone)))
+    # A cancelled edition's batch is only settled: what was on the wire when its worker died is still owed a row.
+    status = Edition.status.in_((EditionStatus.SENDING, EditionStatus.CANCELLED))
+    query = select(Batch).join(Edition, Edition.id == Batch.edition_id).where(not_(Batch.done), free, status)
+    query = query.where(Edition.live == live)
+    if not impatient:
+        query = query.where(Batch.not_before <= now)
+    if exclude:
+        query = query.where(Batch.id.not_in(list(exclude)))
+    query = query.order_by(Batch.retry, Edition.instant, Batch.id).limit(1)
+    return session.scalars(query.with_for_update(skip_locked=True, of=Batch)).one_or_none()
+
+
+def _take(session: Session, batch: Batch, edition: Edition, worker: str, lease: timedelta) -> Claimed:
+    ids, ordinals = unpack_ids(batch.ids), unpack_ordinals(batch.ordinals)
+    history = _History(session, edition, ids) if batch.attempt or batch.retry else _History.empty()
+    todo = list(unpack_positions(batch.todo)) if batch.todo is not None else list(range(len(ids)))
+    if batch.wire_to:
+        todo = _settle(session, batch, edition, ids, todo, history)
+    todo = [p for p in todo if ids[p] not in history.ended]
+    if edition.status == EditionStatus.CANCELLED:
+        todo = []
+    batch.todo, batch.wire_to = pack_positions(todo), 0
+    batch.worker, batch.attempt, batch.leased_until = worker, batch.attempt + 1, clock(session) + lease
+    session.flush()
+    claimed = Claimed(batch.id, edition.id, edition.digest_id, edition.month, batch.attempt, batch.retry)
+    people = _addresses(session, edition.digest_id, [ids[p] for p in todo])
+    for p in todo:
+        address, subscription = people.get(ids[p], ("", 0))
+        claimed.recipients.append(
+            Recipient(claimed, ids[p], p, ordinals[p], address, subscription, history.count(ids[p]))
+        )
+    return claimed
+
+
+class _History:
+    """Attempts so far of a batch's recipients."""
+
+    def __init__(self, session: Session | None, edition: Edition | None, ids: Iterable[int]) -> None:
+        self.tries: dict[int, int] = {}
+        self.ended: set[int] = set()
+        self._last_in: dict[tuple[int, int | None], tuple[int, str]] = {}
+        if session is None or edition is None:
+            return
+        rows = session.execute(
+            select(Attempt.subscriber_id, Attempt.attempt, Attempt.outcome, Attempt.batch_id)
+            .where(
+                Attempt.edition_month == edition.month,
+                Attempt.edition_id == edition.id,
+                Attempt.subscriber_id.in_(list(ids)),
+            )
+            .order_by(Attempt.attempt)
+        )
+        for subscriber, attempt, outcome, batch in rows:
+            self.tries[subscriber] = attempt
+            self._last_in[subscriber, batch] = attempt, outcome
+            if outcome in TERMINAL:
+                self.ended.add(subscriber)
+
+    @classmethod
+    def empty(cls) -> _History:
+        return cls(None, None, ())
+
+    def count(self, subscriber: int) -> int:
+        return self.tries.get(subscriber, 0)
+
+    def last_in(self, batch_id: int, subscriber: int) -> str | None:
+        """The last outcome under that very batch."""
+        last = self._last_in.get((subscriber, batch_id))
+        return last[1] if last else None
+
+
+def _settle(
+    session: Session, batch: Batch, edition: Edition, ids: Sequence[int], todo: list[int], history: _History
+) -> list[int]:
+    """A worker died with mail on the wire: write `uncertain` for exactly what was granted and not answered.
+
+    Returns what is left to write: by the digest's policy the uncertain ones first (their Message-ID is the same) or
+    not at all, then those never granted.
+    """
+    granted, unsent = todo[: batch.wire_to], todo[batch.wire_to :]
+    unanswered = [p for p in granted if history.last_in(batch.id, ids[p]) in (None, Result.UNCERTAIN)]
+    # `todo` was rewritten when the dead lease began: an `uncertain` of this batch is older, so unanswered now.
+    addresses = _addresses(session, edition.digest_id, [ids[p] for p in unanswered])
+    now = clock(session)
+    rows = []
+    for p in unanswered:
+        history.tries[ids[p]] = history.count(ids[p]) + 1
+        rows.append(
+            _row(
+                edition.month, edition.id, ids[p], history.tries[ids[p]], addresses.get(ids[p], ("", 0))[0],
+                Outcome(Result.UNCERTAIN, text="the worker died while this mail may have been on the wire"),
+                batch.id, batch.worker, now,
+            )
+        )  # fmt: skip
+    if rows:
+        session.execute(insert(Attempt), rows)
+    return (unanswered if edition.recipe.get("uncertain", "resend") == "resend" else []) + unsent
+
+
+def _addresses(session: Session, digest_id: int, ids: Sequence[int]) -> dict[int, tuple[str, int]]:
+    """Subscriber → (address as given, subscription id)."""
+    rows = session.execute(
+        select(Subscriber.id, Subscriber.address, Subscription.id)
+        .join(Subscription, Subscription.subscriber_id == Subscriber.id)
+        .where(Subscription.digest_id == digest_id, Subscriber.id.in_(list(ids)))
+    )
+    return {s: (address, subscription) for s, address, subscription in rows}
+
+
+# ----------------------------------------------------------------------------- groups
+
+
+def group(
+    session: Session,
+    *,
+    worker: str,
+    lease: timedelta,
+    wait: Wait,
+    moves: Sequence[Move],
+    answers: Sequence[Answer],
+    granting: Sequence[Recipient],
+) -> dict[Recipient, Outcome]:
+    """One commit of a sender: lease and ``wire_to`` of every batch in hand, answers, and who may not be written to.
+
+    Returns the recipients of *granting* that must not go out, with what to record for them. Raises LeaseLost.
+    """
+    now = clock(session)
+    for move in moves:
+        _fenced(session, worker, move.batch, {"wire_to": move.wire_to, "leased_until": now + lease})
+    if answers:
+        session.execute(
+            insert(Attempt), [_answer_row(a, worker, now) for a in answers]
+        )  # the unique index refuses a second end
+    for move in moves:
+        if move.finished:
+            batch = session.get_one(Batch, move.batch.batch_id, populate_existing=True)
+            batch.done, batch.leased_until = True, None
+            session.flush()
+            _requeue(session, session.get_one(Edition, batch.edition_id, populate_existing=True), batch, wait)
+    return _refused(session, granting)
+
+
+def _fenced(session: Session, worker: str, batch: Claimed, values: Mapping[str, Any]) -> None:
+    result = session.execute(
+        update(Batch)
+        .where(Batch.id == batch.batch_id, Batch.worker == worker, Batch.attempt == batch.fence, not_(Batch.done))
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+    assert isinstance(result, CursorResult)
+    if result.rowcount != 1:
+        raise LeaseLost(f"batch {batch.batch_id} was taken over by another worker")
+
+
+def _refused(session: Session, granting: Sequence[Recipient]) -> dict[Recipient, Outcome]:
+    """Re-check at the last moment: cancelled or paused edition, suppression, unsubscribe."""
+    refused: dict[Recipient, Outcome] = {}
+    by_edition: dict[tuple[int, int], list[Recipient]] = {}
+    for r in granting:
+        by_edition.setdefault((r.batch.edition_id, r.batch.digest_id), []).append(r)
+    for (edition_id, digest_id), recipients in by_edition.items():
+        status = session.execute(select(Edition.status).where(Edition.id == edition_id)).scalar_one()
+        if status != EditionStatus.SENDING:
+            result = Result.CANCELLED if status == EditionStatus.CANCELLED else Result.DEFERRED
+            refused |= dict.fromkeys(recipients, Outcome(result, text=f"the edition is {status}"))
+            continue
+        wanted = _still_wanted(session, digest_id, [r.subscriber_id for r in recipients])
+        gone = Outcome(Result.SUPPRESSED, text="unsubscribed or suppressed since the release")
+        refused |= {r: gone for r in recipients if r.subscriber_id not in wanted}
+    return refused
+
+
+def _still_wanted(session: Session, digest_id: int, ids: Sequence[int]) -> set[int]:
+    suppressed = exists().where(Suppression.address_key == Subscriber.address_key)
+    return set(
+        session.scalars(
+            select(Subscriber.id)
+            .join(Subscription, Subscription.subscriber_id == Subscriber.id)
+            .where(
+                and_(Subscription.digest_id == digest_id, Subscriber.id.in_(list(ids))),
+                Subscription.status == SubscriptionStatus.ACTIVE,
+                not_(suppressed),
+            )
+        )
+    )
+
+
+def hand_back(session: Session, *, worker: str, batch: Claimed, left: Sequence[Recipient]) -> None:
+    """Give a batch up whose granted recipients are all answered or never left: the next claim goes on with *left*."""
+    todo = pack_positions(r.position for r in left)
+    _fenced(session, worker, batch, {"todo": todo, "wire_to": 0, "worker": None, "leased_until": None})
+
+
+def _row(
+    month: int, edition: int, subscriber: int, attempt: int, address: str, outcome: Outcome,
+    batch: int | None, worker: str | None, now: datetime,
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        "edition_month": month, "edition_id": edition, "subscriber_id": subscriber, "attempt": attempt,
+        "outcome": outcome.result.value, "code": outcome.code, "enhanced": outcome.enhanced, "text": outcome.text,
+        "address": address, "batch_id": batch, "worker": worker, "at": now,
+    }  # fmt: skip
+
+
+def _answer_row(answer: Answer, worker: str, now: datetime) -> dict[str, Any]:
+    r = answer.recipient
+    b = r.batch
+    r.attempts += 1
+    return _row(b.month, b.edition_id, r.subscriber_id, r.attempts, r.address, answer.outcome, b.batch_id, worker, now)
+
+
+# ----------------------------------------------------------------------------- what was deferred
+
+
+def _requeue(session: Session, edition: Edition, batch: Batch, wait: Wait) -> None:
+    """A batch is done: its deferred recipients make a new one with ``not_before``, or expire with their lifetime."""
+    if edition.status == EditionStatus.CANCELLED:
+        return
+    ids, ordinals = unpack_ids(batch.ids), unpack_ordinals(batch.ordinals)
+    history = _History(session, edition, ids)
+    again = {Result.DEFERRED.value}
+    if edition.recipe.get("uncertain", "resend") == "resend":
+        again.add(Result.UNCERTAIN.value)
+    left = [p for p in range(len(ids)) if ids[p] not in history.ended and history.last_in(batch.id, ids[p]) in again]
+    if not left:
+        return
+    now = clock(session)
+    if now - (edition.released_at or now) > timedelta(seconds=edition.recipe.get("lifetime_s", 5 * 86400)):
+        _expire(session, edition, batch, [ids[p] for p in left], history, now)
+        return
+    n = session.execute(
+        select(func.max(Batch.n)).where(Batch.edition_id == edition.id, Batch.part == batch.part)
+    ).scalar_one()
+    session.add(
+        Batch(
+            edition_id=edition.id, part=batch.part, n=n + 1, retry=batch.retry + 1,
+            ids=pack_ids(ids[p] for p in left), ordinals=pack_ordinals(ordinals[p] for p in left),
+            not_before=now + wait(batch.retry + 1, batch.id), attempt=0, wire_to=0, done=False,
+        )
+    )  # fmt: skip
+    session.flush()
+
+
+def _expire(
+    session: Session, edition: Edition, batch: Batch, ids: Sequence[int], history: _History, now: datetime
+) -> None:
+    addresses = _addresses(session, edition.digest_id, ids)
+    outcome = Outcome(Result.EXPIRED, text="deferred until its lifetime ended")
+    rows = [
+        _row(edition.month, edition.id, s, history.count(s) + 1, addresses.get(s, ("", 0))[0], outcome,
+             batch.id, None, now)
+        for s in ids
+    ]  # fmt: skip
+    session.execute(insert(Attempt), rows)
+
+
+def pack_positions(positions: Iterable[int]) -> bytes:
+    from array import array
+
+    return array("H", positions).tobytes()
+
+
+def unpack_positions(packed: bytes) -> Sequence[int]:
+    from array import array
+
+    a = array("H")
+    a.frombytes(packed)
+    return a

@@ -1,0 +1,358 @@
+"""What readers have had, and the release that adds to it. The batches are the history: nothing is stored a reader.
+
+``release``   runs in one transaction, after `lock_releases` and before any other reader of this history
+├ prior       every released edition whose pool holds an article of a story in this pool, all zones and digests
+├ masks       prior variant → integer of today's stories it carried
+└ per part    part = subscriber id >> 17; a batch lies in one part, so memory stays flat
+    seen      OR of the masks in the part's first batches, less what was given back (read, never written)
+    pick      memo of (taste, unseen) → outcome; outcome × dress → variant
+    batches   ids and variant ordinals side by side, one variant's readers together
+
+Claims are article ids: splitting and merging stories is safe. Picking itself is `digest.selection`.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, false, func, insert, not_, or_, select, text, true
+from sqlalchemy.orm import Session, aliased
+
+from digest.models import Article, Attempt, Batch, Edition, EditionArticle, Subscription, Taste, Variant
+from digest.types import GAVE_BACK, EditionStatus, Result, SubscriptionStatus
+
+PART_BITS = 17
+BATCH_SIZE = 500
+_MEMO_MAX = 500_000
+_ITEM = struct.Struct("<qq")  # article id, section topic id
+_RELEASE_LOCK = 0x64_69_67_65_73_74  # "digest"
+_KEPT = frozenset({Result.ACCEPTED, Result.UNCERTAIN})  # all that a cancelled edition still claims
+
+
+def lock_releases(session: Session) -> None:
+    """Serialise releases: taken before the first read. On SQLite the transaction itself is the lock."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _RELEASE_LOCK})
+
+
+def pack_items(items: Iterable[tuple[int, int]]) -> bytes:
+    return b"".join(_ITEM.pack(article, section) for article, section in items)
+
+
+def unpack_items(packed: bytes) -> list[tuple[int, int]]:
+    return list(_ITEM.iter_unpack(packed))
+
+
+def pack_ids(ids: Iterable[int]) -> bytes:
+    return _little("q", ids)
+
+
+def unpack_ids(packed: bytes) -> array[int]:
+    return _array("q", packed)
+
+
+def pack_ordinals(ordinals: Iterable[int]) -> bytes:
+    return _little("I", ordinals)
+
+
+def unpack_ordinals(packed: bytes) -> array[int]:
+    return _array("I", packed)
+
+
+def _little(code: str, values: Iterable[int]) -> bytes:
+    a = array(code, values)
+    return a.tobytes()
+
+
+def _array(code: str, packed: bytes) -> array[int]:
+    a = array(code)
+    a.frombytes(packed)
+    return a
+
+
+# ----------------------------------------------------------------------------- what was had
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """An earlier edition that shares a story with this pool. ``masks``: its variant ordinal → today's story bits."""
+
+    edition_id: int
+    masks: Sequence[int]
+    kept: frozenset[int] | None  # a cancelled edition: only these readers keep what it gave; None: all but `gone`
+    gone: frozenset[int]
+
+    def carried(self, ids: array[int], ordinals: array[int]) -> Iterator[tuple[int, int]]:
+        """(subscriber, story bits) of a batch, given-back ones left out."""
+        masks = self.masks
+        if self.kept is not None:
+            yield from ((s, masks[v]) for s, v in zip(ids, ordinals, strict=True) if s in self.kept)
+        elif self.gone.isdisjoint(ids):
+            yield from ((s, masks[v]) for s, v in zip(ids, ordinals, strict=True))
+        else:
+            yield from ((s, masks[v]) for s, v in zip(ids, ordinals, strict=True) if s not in self.gone)
+
+
+def article_bits(session: Session, edition_id: int, bit_of_story: dict[int, int]) -> dict[int, int]:
+    """Every article of a story in this pool → its story's bit, under today's story map."""
+    mine, member = aliased(Article), aliased(Article)
+    rows = session.execute(
+        select(member.id, member.story_id)
+        .select_from(EditionArticle)
+        .join(mine, mine.id == EditionArticle.article_id)
+        .join(member, member.story_id == mine.story_id)
+        .where(EditionArticle.edition_id == edition_id)
+        .distinct()
+    )
+    return {article: bit_of_story[story] for article, story in rows if story in bit_of_story}
+
+
+def _counts_against(edition: Edition) -> ColumnElement[bool]:
+    """Which earlier editions count: released, of a kind with this one's transport, and not free to be repeated.
+
+    Captured mail claims nothing from live editions. An edition that repeats others still never repeats its own digest.
+    """
+    transport = Edition.live.is_(True) if edition.live else true()
+    others = false() if edition.repeats else not_(Edition.repeats)
+    return and_(
+        Edition.id != edition.id,
+        Edition.released_at.is_not(None),
+        transport,
+        or_(Edition.digest_id == edition.digest_id, others),
+    )
+
+
+def prior_editions(session: Session, edition: Edition, bit_of_article: dict[int, int]) -> list[Prior]:
+    """Earlier editions, of all digests and zones, that hold any article of a story in this pool."""
+    mine, member, theirs = aliased(Article), aliased(Article), aliased(EditionArticle)
+    rows = session.execute(
+        select(Edition.id, Edition.status, Edition.month)
+        .select_from(EditionArticle)
+        .join(mine, mine.id == EditionArticle.article_id)
+        .join(member, member.story_id == mine.story_id)
+        .join(theirs, theirs.article_id == member.id)
+        .join(Edition, Edition.id == theirs.edition_id)
+        .where(EditionArticle.edition_id == edition.id, _counts_against(edition))
+        .distinct()
+        .order_by(Edition.id)
+    ).all()
+    if not rows:
+        return []
+    masks = _masks(session, [e for e, _, _ in rows], bit_of_article)
+    kept = _ended(session, [(e, month) for e, status, month in rows if status == EditionStatus.CANCELLED], _KEPT)
+    gone = _ended(session, [(e, month) for e, status, month in rows if status != EditionStatus.CANCELLED], GAVE_BACK)
+    priors = []
+    for e, status, _ in rows:
+        if any(masks.get(e, ())):
+            cancelled = status == EditionStatus.CANCELLED
+            had = frozenset(kept.get(e, ())) if cancelled else None
+            priors.append(Prior(e, masks[e], had, frozenset(gone.get(e, ()))))
+    return priors
+
+
+def _masks(session: Session, editions: Sequence[int], bit_of_article: dict[int, int]) -> dict[int, list[int]]:
+    """Edition → variant ordinal → bits of today's stories."""
+    masks: dict[int, list[int]] = {}
+    rows = session.execute(
+        select(Variant.edition_id, Variant.ordinal, Variant.items)
+        .where(Variant.edition_id.in_(editions))
+        .order_by(Variant.edition_id, Variant.ordinal)
+    )
+    for edition, ordinal, items in rows:
+        table = masks.setdefault(edition, [])
+        table.extend([0] * (ordinal + 1 - len(table)))
+        for article, _ in _ITEM.iter_unpack(items):
+            table[ordinal] |= bit_of_article.get(article, 0)
+    return masks
+
+
+def _ended(session: Session, editions: Sequence[tuple[int, int]], outcomes: Collection[Result]) -> dict[int, list[int]]:
+    """Edition → readers whose delivery has one of these outcomes. *editions*: (id, month)."""
+    ended: dict[int, list[int]] = {}
+    if not editions:
+        return ended
+    rows = session.execute(
+        select(Attempt.edition_id, Attempt.subscriber_id).where(
+            Attempt.edition_month.in_({month for _, month in editions}),
+            Attempt.edition_id.in_([e for e, _ in editions]),
+            Attempt.outcome.in_(sorted(outcomes)),
+        )
+    )
+    for edition, subscriber in rows:
+        ended.setdefault(edition, []).append(subscriber)
+    return ended
+
+
+def seen_by(session: Session, priors: Sequence[Prior], part: int, readers: Iterable[int]) -> dict[int, int]:
+    """Reader → bits of today's stories that an earlier edition already carried to them."""
+    seen = dict.fromkeys(readers, 0)
+    by_id = {p.edition_id: p for p in priors}
+    if not by_id or not seen:
+        return seen
+    batches = session.execute(
+        select(Batch.edition_id, Batch.ids, Batch.ordinals).where(
+            Batch.edition_id.in_(list(by_id)), Batch.part == part, Batch.retry == 0
+        )
+    )
+    for edition, ids, ordinals in batches:
+        for subscriber, mask in by_id[edition].carried(unpack_ids(ids), unpack_ordinals(ordinals)):
+            if mask and subscriber in seen:
+                seen[subscriber] |= mask
+    return seen
+
+
+def house_seen(session: Session, edition: Edition, bit_of_article: dict[int, int]) -> int:
+    """Story bits that the digest's own earlier editions showed: the history of the house variant.
+
+    Editions of the same run in other zones are siblings, not history; a cancelled one counts when somebody had it.
+    """
+    had = select(Attempt.edition_id).where(
+        Attempt.edition_month == Edition.month, Attempt.edition_id == Edition.id, Attempt.outcome.in_(sorted(_KEPT))
+    )
+    sibling = and_(
+        Edition.schedule_id == edition.schedule_id,
+        Edition.local_time == edition.local_time,
+        Edition.fold == edition.fold,
+    )
+    rows = session.scalars(
+        select(EditionArticle.article_id)
+        .join(Edition, Edition.id == EditionArticle.edition_id)
+        .where(
+            Edition.digest_id == edition.digest_id,
+            Edition.id != edition.id,
+            Edition.released_at.is_not(None),
+            Edition.live.is_(True) if edition.live else true(),
+            Edition.status != EditionStatus.SKIPPED,
+            or_(Edition.status != EditionStatus.CANCELLED, had.exists()),
+            not_(func.coalesce(sibling, false())),
+            EditionArticle.verdict == "in",
+            EditionArticle.article_id.in_(list(bit_of_article)),
+        )
+    )
+    seen = 0
+    for article in rows:
+        seen |= bit_of_article[article]
+    return seen
+
+
+# ----------------------------------------------------------------------------- release
+
+#: (topics of a taste) → (places, reach); (places, available) → outcome: `digest.selection.Pool`'s two functions.
+Taste_ = Callable[[Collection[int]], tuple[int, int]]
+Pick = Callable[[int, int], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    readers: int  # all that were due
+    recipients: int  # those that get something
+    variants: int
+
+
+def due_readers(edition: Edition) -> ColumnElement[bool]:
+    """Active subscriptions whose clock struck: all of the digest for a manual run. Never filtered by `at`."""
+    due = and_(Subscription.digest_id == edition.digest_id, Subscription.status == SubscriptionStatus.ACTIVE)
+    if edition.schedule_id is not None:
+        due = and_(due, Subscription.schedule_id == edition.schedule_id)
+    if edition.zones:
+        due = and_(due, Subscription.zone.in_(edition.zones))
+    return due
+
+
+class Releaser:
+    """One release: tastes and outcomes are worked out once and shared by all readers they fit."""
+
+    def __init__(
+        self,
+        session: Session,
+        edition: Edition,
+        *,
+        taste: Taste_,
+        pick: Pick,
+        items: Callable[[Any], list[tuple[int, int]]],
+        priors: Sequence[Prior],
+        now: datetime,
+    ) -> None:
+        self.session, self.edition, self.priors, self.now = session, edition, priors, now
+        self._taste, self._pick, self._items = taste, pick, items
+        self._tastes: dict[int, tuple[int, int]] = {}
+        self._memo: dict[tuple[int, int], int] = {}
+        self._outcomes: dict[Any, int] = {(): 0}
+        self._ordinals: dict[int, int] = {0: 0}  # outcome << 8 | dress → ordinal; 0 = under the minimum
+
+    def run(self) -> Released:
+        ends = self.session.execute(
+            select(func.min(Subscription.subscriber_id), func.max(Subscription.subscriber_id)).where(
+                due_readers(self.edition)
+            )
+        ).one()
+        readers = recipients = 0
+        if ends[0] is not None:
+            for part in range(ends[0] >> PART_BITS, (ends[1] >> PART_BITS) + 1):
+                due, given = self._part(part)
+                readers, recipients = readers + due, recipients + given
+        self._write_variants()
+        return Released(readers, recipients, len(self._ordinals) - 1)
+
+    def _part(self, part: int) -> tuple[int, int]:
+        rows = self.session.execute(
+            select(Subscription.subscriber_id, Subscription.taste_id, Subscription.dress).where(
+                due_readers(self.edition),
+                Subscription.subscriber_id >= part << PART_BITS,
+                Subscription.subscriber_id < (part + 1) << PART_BITS,
+            )
+        ).all()
+        self._learn_tastes({r[1] for r in rows})
+        seen = seen_by(self.session, self.priors, part, (r[0] for r in rows))
+        got = sorted((self._ordinal(taste, dress, seen[s]), s) for s, taste, dress in rows)
+        nothing = next((i for i, (ordinal, _) in enumerate(got) if ordinal), len(got))
+        self._write_batches(part, got[:nothing], got[nothing:])
+        if len(self._memo) > _MEMO_MAX:
+            self._memo.clear()
+        return len(got), len(got) - nothing
+
+    def _learn_tastes(self, ids: set[int]) -> None:
+        new = sorted(ids - self._tastes.keys())
+        for start in range(0, len(new), 500):
+            for taste, key in self.session.execute(
+                select(Taste.id, Taste.key).where(Taste.id.in_(new[start : start + 500]))
+            ):
+                self._tastes[taste] = self._taste([int(t) for t in key.split(",")] if key else [])
+
+    def _ordinal(self, taste: int, dress: int, seen: int) -> int:
+        places, reach = self._tastes[taste]
+        available = reach & ~seen
+        outcome = self._memo.get((places, available))
+        if outcome is None:
+            picked = self._pick(places, available)
+            outcome = self._memo[places, available] = self._outcomes.setdefault(picked, len(self._outcomes))
+        return self._ordinals.setdefault(outcome << 8 | dress if outcome else 0, len(self._ordinals))
+
+    def _write_batches(self, part: int, nothing: list[tuple[int, int]], got: list[tuple[int, int]]) -> None:
+        rows: list[dict[str, Any]] = []
+        for members, done in ((nothing, True), (got, False)):
+            for start in range(0, len(members), BATCH_SIZE):
+                chunk = members[start : start + BATCH_SIZE]
+                rows.append(
+                    {
+                        "edition_id": self.edition.id, "part": part, "n": len(rows), "retry": 0, "done": done,
+                        "ids": pack_ids(s for _, s in chunk), "ordinals": pack_ordinals(v for v, _ in chunk),
+                        "not_before": self.now, "wire_to": 0, "attempt": 0,
+                    }
+                )  # fmt: skip
+        if rows:
+            self.session.execute(insert(Batch), rows)
+
+    def _write_variants(self) -> None:
+        packed = [pack_items(self._items(outcome)) for outcome in self._outcomes]
+        rows = [
+            {"edition_id": self.edition.id, "ordinal": ordinal, "dress": key & 255, "items": packed[key >> 8]}
+            for key, ordinal in self._ordinals.items()
+        ]
+        for start in range(0, len(rows), 5000):
+            self.session.execute(insert(Variant), rows[start : start + 5000])

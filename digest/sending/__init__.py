@@ -1,0 +1,28 @@
+"""Sending: claimed batches → personalised messages → SMTP → attempts.
+
+* `printer`  an edition's mails from its snapshot
+* `window`   the sender: grants, answers and leases, within a bound on what a crash can repeat
+* `store`    the ledger and the printer behind it
+* `system`   confirmations and the like
+
+Owns transactions and the order of events; SQL is the ledger's, bytes and sockets are delivery's.
+"""
+
+from digest.sending.printer import Post, Printer
+from digest.sending.store import LedgerStore, is_gone, worker_name
+from digest.sending.system import SystemPost
+from digest.sending.window import Sender, Sent, group_size, run_async, window_for
+
+__all__ = [
+    "LedgerStore",
+    "Post",
+    "Printer",
+    "Sender",
+    "Sent",
+    "SystemPost",
+    "group_size",
+    "is_gone",
+    "run_async",
+    "window_for",
+    "worker_name",
+]

@@ -1,0 +1,139 @@
+"""An edition's mails from its snapshot: variant → sections → prepared bytes → one reader's message.
+
+Everything an edition needs was frozen when it was composed (recipe, brand, cards), so that a mail sent again tomorrow
+by another process says the same under the same Message-ID. Opens no socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.orm import Session
+
+from digest import ledger
+from digest.audience import Keys, Links, Tokens
+from digest.delivery.message import Addressee, Identity, MessageFactory, Prepared, message_id, verp
+from digest.models import Digest, Edition
+from digest.rendering import Dressed, Layout, Renderer
+from digest.types import ArticleCard, Brand, Dress, EditionView, RenderedVariant
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What all mail of this installation shares: where its links lead, whose name it bears, which keys sign its ids."""
+
+    public_url: str
+    mail_domain: str
+    keys: Keys
+
+    @property
+    def links(self) -> Links:
+        return Links(self.public_url, Tokens(self.keys.token))
+
+
+def brand_to_json(brand: Brand) -> dict[str, Any]:
+    return asdict(brand)
+
+
+def brand_from_json(data: dict[str, Any]) -> Brand:
+    return Brand(**{**data, "footer_links": tuple((label, url) for label, url in data.get("footer_links", ()))})
+
+
+def view_of(edition: Edition, digest_slug: str, brand: Brand, public_url: str) -> EditionView:
+    """What all variants of the edition share."""
+    base = public_url.rstrip("/")
+    return EditionView(
+        edition_id=edition.id,
+        digest_slug=digest_slug,
+        digest_name=edition.recipe["name"],
+        layout=edition.recipe["layout"],
+        brand=brand,
+        local_date=edition.instant.astimezone(ZoneInfo(edition.zone)),
+        archive_url=f"{base}/archive/{digest_slug}/{edition.slug}",
+        home_url=base + "/",
+        subject=edition.recipe["subject"],
+        preheader=edition.recipe["preheader"],
+    )
+
+
+class Printer:
+    """One edition's mails. Made from the snapshot by `load`; cheap to ask again for the same variant's dress."""
+
+    def __init__(self, layout: Layout, view: EditionView, post: Post, identity: Identity) -> None:
+        self.view, self._layout, self._post = view, layout, post
+        self.domain = post.mail_domain
+        self._links = post.links
+        self._factory = MessageFactory(identity)
+        self._dressed: dict[int, Dressed] = {}
+        self.cards: dict[int, ArticleCard] = {}
+        self.story_of: dict[int, int] = {}
+        self.titles: dict[int, str] = {}
+
+    @classmethod
+    def load(cls, session: Session, edition: Edition, renderer: Renderer, post: Post) -> Printer:
+        digest_slug = session.get_one(Digest, edition.digest_id).slug
+        brand = brand_from_json(edition.recipe["brand"])
+        view = view_of(edition, digest_slug, brand, post.public_url)
+        printer = cls(renderer.layout(view.layout), view, post, identity_of(edition, view, post))
+        for row in ledger.editions.pool(session, edition.id):
+            printer.cards[row.article_id] = ArticleCard.from_json(row.card)
+            printer.story_of[row.article_id] = row.story_id
+        return printer
+
+    def learn_titles(self, session: Session, items: Sequence[tuple[int, int]]) -> None:
+        """Read the names of sections not met before."""
+        new = {section for article, section in items if article and section} - self.titles.keys()
+        if new:
+            self.titles |= ledger.readings.section_titles(session, new)
+
+    def dressed(self, dress: int) -> Dressed:
+        if dress not in self._dressed:
+            self._dressed[dress] = self._layout.open(self.view, Dress.of(dress))
+        return self._dressed[dress]
+
+    def render(self, dress: int, items: Sequence[tuple[int, int]], *, show: bool = True) -> RenderedVariant:
+        """Items of a variant → its mail. An item of article 0 says how many more found no room.
+
+        *show*: with both parts as text too, for people to look at; a sender needs the bytes alone.
+        """
+        more = sum(n for article, n in items if not article)
+        stories = [(a, s) for a, s in items if a]
+        sections = ledger.readings.build_sections(stories, self.cards, self.story_of, self.titles)
+        return self.dressed(dress).assemble(sections, more=more, show=show)
+
+    def prepare(self, dress: int, items: Sequence[tuple[int, int]]) -> Prepared:
+        return self._factory.prepare(self.render(dress, items, show=False))
+
+    def prepare_rendered(self, rendered: RenderedVariant) -> Prepared:
+        return self._factory.prepare(rendered)
+
+    def addressee(self, subscriber_id: int, subscription_id: int, address: str, date: datetime) -> Addressee:
+        """One reader of this edition. The Message-ID is a function of the delivery: the same on every attempt."""
+        return Addressee(
+            address=address,
+            message_id=message_id(self._post.keys.message_id, self.view.edition_id, subscriber_id, self.domain),
+            unsubscribe_url=self._links.unsubscribe(subscription_id),
+            preferences_url=self._links.preferences(subscriber_id),
+            date=date,
+        )
+
+    def envelope_sender(self, subscriber_id: int) -> str:
+        return verp(self.view.edition_id, subscriber_id, self._post.keys.message_id, self.domain)
+
+
+def identity_of(edition: Edition, view: EditionView, post: Post) -> Identity:
+    """From: ``news@`` the mail domain, under the digest's name for itself, else the publication's."""
+    recipe, domain = edition.recipe, post.mail_domain
+    return Identity(
+        from_address=f"news@{domain}",
+        from_name=recipe.get("from_name") or view.brand.name or view.digest_name,
+        reply_to=recipe.get("reply_to") or "",
+        list_id=f"{view.digest_slug}.{domain}",
+        list_name=view.digest_name,
+        archive_url=f"{post.public_url.rstrip('/')}/archive",
+        feedback_id=(str(edition.id), view.digest_slug, "digest"),
+    )

@@ -1,0 +1,197 @@
+"""The ledger and the printer behind the window's sender: every call is one transaction on the calling thread."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from digest import ledger
+from digest.db import Database
+from digest.delivery.classify import next_attempt
+from digest.delivery.message import Prepared
+from digest.delivery.transport import Envelope
+from digest.errors import RenderError
+from digest.ledger.batches import Answer, Claimed, Move, Recipient
+from digest.models import Edition
+from digest.rendering import Renderer
+from digest.sending.printer import Post, Printer
+from digest.types import EditionStatus, Outcome
+
+#: While draining, a deferred delivery is tried again at once this many times.
+IMPATIENT_RETRIES = 3
+
+
+# ----------------------------------------------------------------------------- who works here
+
+
+@lru_cache(maxsize=1)
+def _host() -> str:
+    """This boot of this host: a process number means nothing on another."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot = "-"
+    return f"{socket.gethostname()}:{boot}"
+
+
+def _started(pid: int) -> str | None:
+    """When that process began, in clock ticks since boot; None: there is none; '': the system does not tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return None
+        return "" if _answers(pid) else None
+    except (OSError, IndexError):
+        return ""
+
+
+def _answers(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def worker_name() -> str:
+    """A name for one sender of this process: host, boot, process, its start, and a word of its own."""
+    pid = os.getpid()
+    return f"{_host()}:{pid}:{_started(pid) or ''}:{uuid.uuid4().hex[:8]}"
+
+
+def is_gone(worker: str) -> bool:
+    """True when that worker's process ran on this very host and is no more: its leases are void at once."""
+    parts = worker.rsplit(":", 3)
+    if len(parts) != 4 or parts[0] != _host() or not parts[1].isdigit():
+        return False
+    started = _started(int(parts[1]))
+    return started is None or (started != "" and started != parts[2])
+
+
+def wait_before(retry: int, batch_id: int) -> timedelta:
+    return next_attempt(retry, seed=batch_id)
+
+
+# ----------------------------------------------------------------------------- the store
+
+
+class LedgerStore:
+    """Claims, prints and records for one worker. ``impatient``: deferred ones at once, up to three times."""
+
+    def __init__(
+        self, database: Database, renderer: Renderer, post: Post, *, live: bool, lease_s: float = 10.0,
+        impatient: bool = False,
+    ) -> None:  # fmt: skip
+        self._db, self._renderer, self._post, self._live = database, renderer, post, live
+        self.worker, self._lease, self._impatient = worker_name(), timedelta(seconds=lease_s), impatient
+        self._printers: dict[int, Printer] = {}
+        self._prepared: dict[tuple[int, int], Prepared] = {}
+        self._caps: dict[int, int] | None = None
+
+    def claim(self) -> tuple[Claimed, Callable[[Recipient], Envelope]] | None:
+        """The next batch and what makes its mails. An edition that cannot be printed is paused with the reason."""
+        while (batch := self._claim()) is not None:
+            try:
+                return batch, self._print(batch)
+            except RenderError as e:
+                self._pause(batch, str(e))
+        return None
+
+    def _claim(self) -> Claimed | None:
+        with self._db.transaction() as session:
+            return ledger.batches.claim(
+                session,
+                worker=self.worker,
+                lease=self._lease,
+                live=self._live,
+                wait=wait_before,
+                gone=[w for w in ledger.batches.leaseholders(session) if is_gone(w)],
+                impatient=self._impatient,
+                exclude=self._tried_enough(session),
+            )
+
+    def _tried_enough(self, session: Session) -> list[int]:
+        """Batches whose deferred ones had their three immediate tries in this pass."""
+        if not self._impatient:
+            return []
+        batches = ledger.batches.open_retries(session, self._live)
+        if self._caps is None:
+            self._caps = {}
+            for _, edition, retry in batches:
+                self._caps[edition] = max(retry + IMPATIENT_RETRIES, self._caps.get(edition, 0))
+        return [b for b, e, retry in batches if retry > self._caps.get(e, IMPATIENT_RETRIES)]
+
+    def left(self) -> int:
+        """Open batches that this pass may still get: those under another worker's lease included."""
+        with self._db.reading() as session:
+            enough = set(self._tried_enough(session))
+            return sum(b not in enough for b, _, _ in ledger.batches.open_retries(session, self._live))
+
+    def _print(self, batch: Claimed) -> Callable[[Recipient], Envelope]:
+        """Prepare every variant of the batch: on this thread, so that the event loop only joins bytes."""
+        with self._db.reading() as session:
+            printer = self._printer(session, batch.edition_id)
+            wanted = {r.ordinal for r in batch.recipients}
+            self._prepared = {k: p for k, p in self._prepared.items() if k[0] == batch.edition_id and k[1] in wanted}
+            missing = wanted - {ordinal for _, ordinal in self._prepared}
+            variants = ledger.readings.variant_items(session, batch.edition_id, missing)
+            for ordinal, (dress, packed) in variants.items():
+                items = ledger.history.unpack_items(packed)
+                printer.learn_titles(session, items)
+                self._prepared[batch.edition_id, ordinal] = printer.prepare(dress, items)
+        prepared = {ordinal: self._prepared[batch.edition_id, ordinal] for ordinal in wanted}
+        return lambda r: _envelope(r, prepared[r.ordinal], printer)
+
+    def _printer(self, session: Session, edition_id: int) -> Printer:
+        if edition_id not in self._printers:
+            edition = session.get_one(Edition, edition_id)
+            self._printers = {edition_id: Printer.load(session, edition, self._renderer, self._post)}
+        return self._printers[edition_id]
+
+    def _pause(self, batch: Claimed, reason: str) -> None:
+        with self._db.transaction() as session:
+            ledger.batches.hand_back(session, worker=self.worker, batch=batch, left=batch.recipients)
+            edition = ledger.editions.lock_edition(session, batch.edition_id)
+            if edition is not None and edition.status == EditionStatus.SENDING:
+                edition.status, edition.reason = EditionStatus.PAUSED, reason
+
+    def group(
+        self, moves: Sequence[Move], answers: Sequence[Answer], granting: Sequence[Recipient]
+    ) -> dict[Recipient, Outcome]:
+        with self._db.transaction() as session:
+            return ledger.batches.group(
+                session,
+                worker=self.worker,
+                lease=self._lease,
+                wait=wait_before,
+                moves=moves,
+                answers=answers,
+                granting=granting,
+            )
+
+    def hand_back(self, batch: Claimed, left: Sequence[Recipient]) -> None:
+        with self._db.transaction() as session:
+            ledger.batches.hand_back(session, worker=self.worker, batch=batch, left=left)
+
+
+def _envelope(recipient: Recipient, prepared: Prepared, printer: Printer) -> Envelope:
+    def build() -> list[bytes]:
+        r = recipient
+        return prepared.build(printer.addressee(r.subscriber_id, r.subscription_id, r.address, datetime.now(UTC)))
+
+    return Envelope(
+        mail_from=printer.envelope_sender(recipient.subscriber_id).encode(),
+        rcpt=recipient.address.encode(),
+        build=build,
+        key=recipient,
+    )
