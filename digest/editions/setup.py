@@ -79,6 +79,7 @@ class Setup:
                 session, digest, cron=wanted.schedule, timezone=zone, home=home, now=now,
                 missed=_one_of("--missed", wanted.missed or "late", schedules.MISSED_POLICIES),
             )  # fmt: skip
+            catalogue.bump(session, [-digest.id])
             return digest.id
 
     def change(self, slug: str, wanted: DigestFields) -> None:
@@ -93,6 +94,7 @@ class Setup:
                 schedule.missed = _one_of("--missed", wanted.missed, schedules.MISSED_POLICIES)
             if wanted.schedule is not None or wanted.timezone is not None:
                 self._reschedule(session, digest, schedule, wanted)
+            catalogue.bump(session, [-digest.id])  # its feed bears its name
 
     def _reschedule(self, session: Session, digest: Digest, schedule: Schedule | None, wanted: DigestFields) -> None:
         home = catalogue.publication(session).timezone
@@ -137,9 +139,9 @@ class Setup:
             raise UsageError(f"--min {low} and --max {high} do not fit; 1 ≤ min ≤ max ≤ {MAXIMUM}")
 
     def _check_texts(self, wanted: DigestFields) -> None:
-        for template in (wanted.subject, wanted.preheader):
-            if template:
-                check_line(template)
+        for what in ("subject", "preheader"):
+            if template := getattr(wanted, what):
+                check_line(template, what)
         if wanted.layout is not None:
             _one_of("--layout", wanted.layout, self._renderer.layouts())
             self._renderer.layout(wanted.layout)

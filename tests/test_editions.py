@@ -1,0 +1,434 @@
+"""From a schedule that strikes to an edition that is out: once, on time, or skipped with a reason."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, update
+
+from digest import ledger
+from digest import models as m
+from digest.db import Database
+from digest.editions import DigestFields
+from digest.errors import RenderError, UsageError
+from digest.rendering import Renderer
+from tests import build
+from tests.office import Office, arrivals, newsroom, renderer
+
+AT = build.T.replace(hour=7) + timedelta(days=1)
+DAY = timedelta(days=1)
+
+
+def statuses(office: Office) -> list[tuple[str, str, str | None]]:
+    return [(e.local_time, e.status, e.reason) for e in office.editions()]
+
+
+def article(db: Database, **columns: object) -> int:
+    with db.transaction() as session:
+        return build.article(session, **columns).id
+
+
+def picked(office: Office, edition: int) -> list[int]:
+    with office.db.reading() as session:
+        return [c.article_id for c in ledger.readings.carried(session, edition) if c.position is not None]
+
+
+# ----------------------------------------------------------------------------- opening
+
+
+def test_a_run_makes_one_edition_however_often_one_looks(database: Database) -> None:
+    newsroom(database)
+    office = Office(database)
+    assert office.tick(AT - timedelta(minutes=1)) == []
+    office.tick(AT)
+    office.tick(AT)
+    office.tick(AT + timedelta(hours=3))
+    assert statuses(office) == [("2025-07-15T07:00", "finished", None)]
+
+
+def test_ten_processes_at_once_make_one_edition(database: Database) -> None:
+    addresses = newsroom(database)
+    office = Office(database)
+    start, trouble = threading.Barrier(10), []
+
+    def tick() -> None:
+        start.wait()
+        try:
+            office.editor.tick(AT)
+        except Exception as e:
+            trouble.append(e)
+
+    threads = [threading.Thread(target=tick) for _ in range(10)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert trouble == []
+    office.send()
+    assert statuses(office) == [("2025-07-15T07:00", "finished", None)]
+    assert arrivals(office, addresses) == [1, 1, 1]
+
+
+def test_down_for_three_days_one_late_edition_and_the_rest_told(database: Database) -> None:
+    newsroom(database)
+    office = Office(database)
+    office.tick(AT + 2 * DAY + timedelta(hours=2))
+    assert statuses(office) == [
+        ("2025-07-15T07:00", "skipped", "missed; 2025-07-17T07:00 stands for it"),
+        ("2025-07-16T07:00", "skipped", "missed; 2025-07-17T07:00 stands for it"),
+        ("2025-07-17T07:00", "finished", None),
+    ]
+
+
+def test_a_paused_digest_skips_with_a_reason(database: Database) -> None:
+    newsroom(database)
+    office = Office(database)
+    office.setup.pause("morning")
+    office.tick(AT)
+    office.setup.resume("morning")
+    article(database, published_at=AT + timedelta(hours=1))
+    office.tick(AT + DAY)
+    assert statuses(office) == [
+        ("2025-07-15T07:00", "skipped", "the digest is paused"), ("2025-07-16T07:00", "finished", None),
+    ]  # fmt: skip
+
+
+def test_readers_in_their_own_zones_each_at_their_seven_oclock(database: Database) -> None:
+    with database.transaction() as session:
+        build.publication(session, timezone="Europe/Berlin")
+        morning = build.digest(session, zone="subscriber", created_at=build.T)
+        schedule = build.schedule_of(session, morning).id
+        build.article(session, age=timedelta(hours=1))
+        for zone in ("Europe/Berlin", "Europe/Paris", "Asia/Tokyo"):
+            build.subscription(
+                session, morning, build.subscriber(session, f"{zone[-5:].strip('/')}@example.org"), zone=zone
+            )
+            ledger.editions.add_clock(session, schedule, zone)
+    office = Office(database)
+    for hour in range(36):
+        office.tick(build.T + timedelta(hours=hour))
+    assert [(e.instant, e.zones, e.archived) for e in office.editions() if e.status == "finished"] == [
+        (datetime(2025, 7, 14, 22, tzinfo=UTC), ["Asia/Tokyo"], False),
+        (datetime(2025, 7, 15, 5, tzinfo=UTC), ["Europe/Berlin", "Europe/Paris"], True),
+    ]
+    assert sorted(office.inboxes().values()) == [1, 1, 1]
+
+
+# ----------------------------------------------------------------------------- what is skipped, and why
+
+
+def test_nothing_matches(database: Database) -> None:
+    newsroom(database, articles=0)
+    office = Office(database)
+    office.tick(AT)
+    assert statuses(office) == [("2025-07-15T07:00", "skipped", "no recent article matches")]
+
+
+def test_under_the_minimum_with_and_without_readers(database: Database) -> None:
+    newsroom(database, readers=0, articles=2, minimum=3)
+    office = Office(database)
+    office.tick(AT)
+    with database.transaction() as session:
+        build.subscription(session, session.scalars(select(m.Digest)).one())
+    office.tick(AT + DAY)
+    assert [reason for _, _, reason in statuses(office)] == [
+        "2 stories new, at least 3 wanted",
+        "no reader has 3 stories that are new to them",
+    ]
+
+
+def test_a_skipped_edition_rolls_its_articles_over(database: Database) -> None:
+    newsroom(database, articles=2, minimum=3)
+    office = Office(database)
+    office.tick(AT)
+    article(database, published_at=AT + timedelta(hours=2))
+    office.tick(AT + DAY)
+    assert [s for _, s, _ in statuses(office)] == ["skipped", "finished"]
+    assert len(picked(office, office.editions()[1].id)) == 3
+
+
+def test_without_readers_an_edition_is_still_published(database: Database) -> None:
+    newsroom(database, readers=0)
+    office = Office(database)
+    office.tick(AT)
+    assert statuses(office) == [("2025-07-15T07:00", "finished", None)]
+    with database.reading() as session:
+        page = ledger.edition_page(session, "morning", "2025-07-15", live=True)
+    assert page is not None
+    assert page.count == 4
+    assert page.subject
+
+
+# ----------------------------------------------------------------------------- what is picked
+
+
+def test_an_article_in_its_grace_waits_for_the_next_edition(database: Database) -> None:
+    newsroom(database, articles=1)
+    office = Office(database)
+    fresh = article(database, published_at=AT - timedelta(minutes=5))
+    office.tick(AT)
+    assert fresh not in picked(office, office.editions()[0].id)
+    office.tick(AT + DAY)
+    assert picked(office, office.editions()[1].id) == [fresh]
+
+
+def test_a_late_and_backdated_article_is_picked(database: Database) -> None:
+    newsroom(database)
+    office = Office(database)
+    office.tick(AT)
+    late = article(
+        database,
+        published_at=AT - timedelta(days=3),
+        first_seen_at=AT + timedelta(hours=1),
+        eligible_at=AT + timedelta(hours=1),
+    )
+    office.tick(AT + DAY)
+    assert picked(office, office.editions()[1].id) == [late]
+
+
+def test_what_is_older_than_the_look_back_is_never_picked(database: Database) -> None:
+    newsroom(database, articles=1)
+    office = Office(database)
+    old = article(database, published_at=AT - timedelta(days=8))
+    office.tick(AT)
+    assert old not in picked(office, office.editions()[0].id)
+
+
+def test_an_article_taken_down_after_composing_is_not_sent(database: Database) -> None:
+    addresses = newsroom(database, articles=2, approve=True)
+    office = Office(database)
+    office.tick(AT)
+    with database.transaction() as session:
+        gone = session.scalars(select(m.Article.id).order_by(m.Article.id)).first()
+        session.execute(update(m.Article).where(m.Article.id == gone).values(status="removed"))
+    office.editor.approve(office.editions()[0].id)
+    office.send()
+    assert gone not in picked(office, office.editions()[0].id)
+    assert b"Story 1" not in office.outbox.posted[0].message
+    assert arrivals(office, addresses) == [1, 1, 1]
+
+
+def test_the_byte_budget_leaves_the_rest_for_the_next_edition(database: Database) -> None:
+    newsroom(database, readers=1, articles=70, maximum=100)
+    office = Office(database)
+    office.tick(AT)
+    first = picked(office, office.editions()[0].id)
+    assert 20 < len(first) < 70
+    [posted] = office.outbox.posted
+    assert f"{70 - len(first)} more".encode() in posted.message.replace(b"=\r\n", b"")
+    office.tick(AT + DAY)
+    second = picked(office, office.editions()[1].id)
+    assert not set(first) & set(second)
+    assert second
+
+
+# ----------------------------------------------------------------------------- a person decides
+
+
+def test_approval_holds_until_a_person_lets_it_go(database: Database) -> None:
+    addresses = newsroom(database, approve=True)
+    office = Office(database)
+    office.tick(AT)
+    office.tick(AT)
+    assert statuses(office) == [("2025-07-15T07:00", "held", "waiting for approval")]
+    assert office.outbox.posted == []
+    edition = office.editions()[0].id
+    office.editor.approve(edition)
+    office.send()
+    assert arrivals(office, addresses) == [1, 1, 1]
+    with pytest.raises(UsageError, match="not held"):
+        office.editor.approve(edition)
+    with pytest.raises(UsageError, match="there is no edition 999"):
+        office.editor.approve(999)
+
+
+def test_a_cancelled_edition_burns_nothing(database: Database) -> None:
+    addresses = newsroom(database)
+    office = Office(database)
+    office.tick(AT, send=False)
+    office.editor.cancel(office.editions()[0].id)
+    office.send()
+    office.tick(AT + DAY)
+    assert arrivals(office, addresses) == [1, 1, 1]
+    first, second = office.editions()
+    assert picked(office, second.id) == picked(office, first.id) != []
+    with pytest.raises(UsageError, match="nothing left to cancel"):
+        office.editor.cancel(first.id)
+
+
+def test_captured_editions_burn_nothing_for_live_ones(database: Database) -> None:
+    addresses = newsroom(database)
+    captured = Office(database, live=False)
+    captured.tick(AT)
+    captured.tick(AT + DAY)
+    assert [s for _, s, _ in statuses(captured)] == ["finished", "skipped"], "captured ones count among themselves"
+    live = Office(database)
+    live.tick(AT + 2 * DAY)
+    assert arrivals(live, addresses) == [1, 1, 1]
+    assert len(picked(live, live.editions()[2].id)) == 4
+
+
+def test_going_live_ends_what_was_still_going_to_the_capture_server(database: Database) -> None:
+    newsroom(database)
+    Office(database, live=False).tick(AT, send=False)
+    live = Office(database)
+    live.tick(AT + timedelta(minutes=1))
+    assert live.outbox.posted == []
+    assert [(s, r) for _, s, r in statuses(live)] == [
+        ("cancelled", "mail went live before this captured edition was out")
+    ]
+
+
+def test_a_live_edition_never_leaves_from_a_copy_that_is_not_live(database: Database) -> None:
+    newsroom(database)
+    Office(database).tick(AT, send=False)
+    laptop = Office(database, live=False)
+    laptop.tick(AT + timedelta(minutes=1))
+    assert laptop.outbox.posted == []
+
+
+# ----------------------------------------------------------------------------- templates
+
+
+def test_a_broken_template_holds_the_edition_and_loses_nothing(database: Database, tmp_path: Path) -> None:
+    addresses = newsroom(database)
+    office = Office(database)
+    own = tmp_path / "email" / "cards"
+    own.mkdir(parents=True)
+    (own / "edition.txt").write_text("{{ nonsense( }}")
+    from digest.editions import Editor
+    from tests.office import POST
+
+    broken = Editor(database, Renderer([tmp_path]), POST, live=True)
+    broken.tick(AT)
+    [(_, status, reason)] = statuses(office)
+    assert status == "held"
+    assert reason
+    assert "edition.txt" in reason
+    assert "\n" not in reason
+    office.editor.approve(office.editions()[0].id)
+    office.send()
+    assert arrivals(office, addresses) == [1, 1, 1]
+
+
+# ----------------------------------------------------------------------------- preview
+
+
+def test_preview_is_what_goes_out_and_changes_nothing(database: Database) -> None:
+    addresses = newsroom(database)
+    office = Office(database)
+    before = count_all(database)
+    shown = office.preview("morning", AT, addresses[0])
+    assert count_all(database) == before
+    office.tick(AT)
+    sent = next(p for p in office.outbox.posted if p.rcpt.decode() == addresses[0])
+    assert shown.message is not None
+    assert comparable(shown.message) == comparable(sent.message)
+    house = office.preview("morning", AT + DAY)
+    assert house.message is None
+    assert {c["reason"] for c in house.data["candidates"]} == {"already in an earlier edition"}
+
+
+def test_preview_tells_every_candidate_and_why(database: Database) -> None:
+    newsroom(database, readers=0, articles=4, maximum=2)
+    article(database, published_at=AT - timedelta(minutes=1))
+    data = Office(database).preview("morning", AT).data
+    assert [(c["verdict"], c["reason"]) for c in data["candidates"]] == [
+        ("out", "still in its grace period"), ("in", "picked"), ("in", "picked"),
+        ("out", "over the maximum"), ("out", "over the maximum"),
+    ]  # fmt: skip
+    assert [p["position"] for p in data["picks"]] == [0, 1]
+    assert all(g["ok"] for g in data["gates"])
+
+
+def test_preview_for_a_stranger_is_one_sentence(database: Database) -> None:
+    newsroom(database)
+    with pytest.raises(UsageError, match="no subscription"):
+        Office(database).preview("morning", AT, "stranger@example.org")
+    with pytest.raises(UsageError, match="did you mean morning"):
+        Office(database).preview("mornin", AT)
+
+
+def comparable(message: bytes) -> list[bytes]:
+    """Without the date, and without the edition's number: a preview of PostgreSQL uses one up."""
+    own = (b"Date: ", b"Message-ID: ", b"Feedback-ID: ")
+    return [line for line in message.split(b"\r\n") if not line.startswith(own)]
+
+
+def count_all(db: Database) -> dict[str, int]:
+    with db.reading() as session:
+        return {t.name: session.scalar(select(func.count()).select_from(t)) or 0 for t in m.Base.metadata.sorted_tables}
+
+
+# ----------------------------------------------------------------------------- setup
+
+
+def add(office: Office, slug: str = "weekly", **fields: object) -> None:
+    given = {"name": "Weekly", "schedule": "0 7 * * 1"} | fields
+    office.setup.add(slug, DigestFields(**given), build.T)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"categories": ("afrika",)}, "africa"),
+        ({"where": "category:africa and"}, "column"),
+        ({"where": "category:afrika"}, "africa"),
+        ({"categories": ("123",)}, "is a number"),
+        ({"schedule": "0 7 * *"}, "4 fields"),
+        ({"schedule": None}, "needs a schedule"),
+        ({"timezone": "Mars/Olympus"}, "no time zone"),
+        ({"minimum": 5, "maximum": 3}, "do not fit"),
+        ({"lookback": "soon"}, "not a span of time"),
+        ({"layout": "card"}, "cards"),
+        ({"repeat": "always"}, "never or others"),
+        ({"reply_to": "nobody"}, "nobody"),
+        ({"subject": "{{ digest.name"}, "subject"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(
+    database: Database, fields: dict[str, object], said: str
+) -> None:
+    newsroom(database)
+    office = Office(database)
+    with pytest.raises((UsageError, RenderError), match=said) as e:
+        add(office, **fields)
+    assert "\n" not in str(e.value)
+    with database.reading() as session:
+        assert session.scalars(select(m.Digest.slug)).all() == ["morning"]
+
+
+@pytest.mark.parametrize("slug", ["morning", "2025", "Weekly News", "a--b", ""])
+def test_a_slug_must_be_free_and_a_slug(database: Database, slug: str) -> None:
+    newsroom(database)
+    with pytest.raises(UsageError):
+        add(Office(database), slug)
+
+
+def test_change_keeps_what_is_not_named(database: Database) -> None:
+    newsroom(database)
+    office = Office(database)
+    add(office, categories=("africa",), minimum=3)
+    office.setup.change("weekly", DigestFields(maximum=20, schedule="30 8 * * *", timezone="Asia/Tokyo"))
+    with database.reading() as session:
+        row = ledger.digests.list_digests(session, "weekly")[0]
+    assert (row.digest.minimum, row.digest.maximum, row.digest.categories) == (3, 20, ["africa"])
+    assert [(s.cron, s.timezone) for s in row.schedules] == [("30 8 * * *", "Asia/Tokyo")]
+    assert [r.local_key for r in office.setup.next_runs("weekly", build.T, 2)] == [
+        "2025-07-15T08:30",
+        "2025-07-16T08:30",
+    ]
+
+
+def test_overlap_is_told(database: Database) -> None:
+    newsroom(database, categories=["africa"])
+    office = Office(database)
+    add(office, categories=("africa",))
+    assert office.setup.overlapping("weekly") == ["morning"]
+
+
+def test_the_layout_is_compiled_once() -> None:
+    assert renderer().layout("cards") is renderer().layout("cards")
