@@ -23,7 +23,7 @@ _LINE = 75
 _UNSAFE = re.compile(rb"[^\n\t -~]")
 _ESCAPES = {bytes((octet,)): b"=%02X" % octet for octet in range(256)}
 _GUARDED = (b".", b"F")
-_PLAIN_VALUE = re.compile(r"(?![.]|From )[!-<>-~]{1,75}")
+_PLAIN_VALUE = re.compile(r"[!-<>-~]+")
 #: C0, DEL, C1 and Unicode's own line ends: none of them belongs into a header or a personal value.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _BLANKS = re.compile("[\x00-\x20\x7f-\x9f\u2028\u2029]+")
@@ -83,8 +83,11 @@ def qp_piece(text: str) -> bytes:
 
 def qp_value(value: str) -> bytes:
     """A personal value as a piece. Control characters and line ends become blanks; HTML escaping is the caller's."""
-    if _PLAIN_VALUE.fullmatch(value):
-        return value.encode("ascii") + SOFT
+    if _PLAIN_VALUE.fullmatch(value):  # a URL, an address: nothing to escape, at most a dot to watch
+        raw = value.encode("ascii")
+        lines = [raw] if len(raw) <= _LINE else [raw[at : at + _LINE] for at in range(0, len(raw), _LINE)]
+        if not any(line.startswith(b".") for line in lines):
+            return SOFT.join(lines) + SOFT
     return close(qp_encode(_CONTROLS.sub(" ", value)))
 
 

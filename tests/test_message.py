@@ -262,7 +262,7 @@ def test_names_on_the_wire_are_steady_and_cannot_be_guessed() -> None:
         "b+1.2@example.org",
         "",
         "@",
-        "b+1.2.aaaaaaaaaaaaaaaa@example.org",
+        "b+1.2.aaaaaaaaaaaaaaaaaaaa@example.org",
     ],
 )
 def test_a_forged_envelope_sender_names_nothing(forged: str) -> None:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from digest.delivery.smtp import Garbled, Pool, Replies
+from digest.delivery.replies import Garbled, Replies
+from digest.delivery.smtp import Pool
 from digest.delivery.transport import Envelope
 from digest.errors import DeliveryError
 from digest.types import Outcome, Relay, Result

@@ -42,7 +42,10 @@ def printable(text: str | bytes) -> str:
     """A foreign reply as one printable line: it is shown, stored and exported, so nothing in it may act."""
     if isinstance(text, bytes):
         text = text[: 8 * _LONGEST].decode("utf-8", "replace")
-    return " ".join("".join(c if c.isprintable() else " " for c in text[: 8 * _LONGEST]).split())
+    text = text[: 8 * _LONGEST]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(text.split())
 
 
 def hard(enhanced: str | None, code: int | None) -> bool:

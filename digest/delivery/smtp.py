@@ -9,7 +9,7 @@ relay does not offer PIPELINING the same steps are taken one by one.
 What is written waits for a reply before more is written, so at most one body and one set of commands lies in a
 connection's buffer, however slow the relay: no further back-pressure is needed and memory stays flat.
 
-Owns sockets, replies and time-outs. Does not sign, does not retry a recipient, does not know what is sent or to whom.
+Owns sockets and time-outs. Does not sign, does not retry a recipient, does not know what is sent or to whom.
 Speaks plain SMTP only: a relay that asks for TLS or a password is refused, never spoken to in clear.
 """
 
@@ -20,49 +20,20 @@ import math
 import random
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import IntEnum, auto
 from typing import cast
 
 from digest.delivery.classify import outcome, printable
+from digest.delivery.replies import Garbled, Replies
 from digest.delivery.transport import Envelope, Grants, built
 from digest.errors import DeliveryError
 from digest.types import Outcome, Relay, Result
 
 __all__ = ["Connection", "Envelope", "Grants", "Pool"]
 
-_LINE_LIMIT = 8192  # RFC 5321 §4.5.3.1.5 says 512; a relay may be chatty, not endless
-_TEXT_LIMIT = 4096
 _QUIT_TIMEOUT = 5.0
 _LONGEST_PAUSE = 60.0
-
-
-class Garbled(Exception):
-    """What came was not SMTP; nothing more can be learnt from this connection."""
-
-
-class Replies:
-    """Cuts a stream into replies (RFC 5321 §4.2), whatever the chunks. A reply's text is bounded, its lines are not."""
-
-    __slots__ = ("_buffer", "_text")
-
-    def __init__(self) -> None:
-        self._buffer, self._text = b"", b""
-
-    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Yield (code, text) of each reply that is complete; the lines of a text are joined by LF."""
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        if len(self._buffer) > _LINE_LIMIT:
-            raise Garbled("a reply line without an end")
-        for line in lines:
-            mark = line[3:4].rstrip(b"\r")
-            if not (line[:3].isdigit() and line[:1] in b"2345" and mark in (b" ", b"-", b"")):
-                raise Garbled(f"not a reply: {printable(line)[:100]!r}")
-            if len(self._text) < _TEXT_LIMIT:
-                self._text += line[4 : 4 + _TEXT_LIMIT].rstrip(b"\r") + b"\n"
-            if mark != b"-":
-                text, self._text = self._text, b""
-                yield int(line[:3]), text[:-1]
 
 
 class State(IntEnum):
