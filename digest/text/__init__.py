@@ -14,7 +14,7 @@ import re
 from urllib.parse import unquote, urlsplit
 
 from digest.text.addresses import canonical_url, normal_url, resolve
-from digest.text.characters import decode, strip_controls
+from digest.text.characters import charset, decode, strip_controls
 from digest.text.debris import IMG_ATTRIBUTE, SAFE_IMG, mend
 from digest.text.markup import paragraphs, safe_html, sanitize
 from digest.text.prose import count_words, cut_sentence, excerpt, plain
@@ -23,6 +23,7 @@ from digest.types import CleanArticle, Image, RawArticle, Skipped
 
 __all__ = [
     "canonical_url",
+    "charset",
     "clean",
     "clean_title",
     "count_words",
