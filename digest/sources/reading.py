@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from email.utils import parsedate_tz
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import unquote, urlsplit
@@ -204,6 +205,7 @@ def people(names: Iterable[object]) -> tuple[str, ...]:
     return tuple(reversed(found.values()))
 
 
+@lru_cache(maxsize=4096)  # a site names the same few on every article
 def topic(kind: TopicKind, name: object, slug: str = "", parent: str | None = None) -> TopicRef | None:
     """Return a reference to a topic, or None where nothing is named."""
     label = clean_title(str(name or ""), limit=200)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import IO, Any
 
 from lxml import etree
@@ -200,11 +201,19 @@ def _parser(source: Mended) -> Any:
 
 def _local(element: Any) -> str:
     """The name without its namespace: versions differ in it, and some files forget to declare it."""
-    return str(element.tag).rpartition("}")[2].rpartition(":")[2]
+    return _split(str(element.tag))[1]
 
 
 def _namespace(element: Any) -> str:
-    return str(element.tag)[: -len(_local(element)) or None].strip("{}:")
+    return _split(str(element.tag))[0]
+
+
+@lru_cache(maxsize=256)
+def _split(tag: str) -> tuple[str, str]:
+    """(namespace or its undeclared prefix, local name): "{http://…}post_id", "wp:post_id", "post_id"."""
+    prefix, _, rest = tag.rpartition("}")
+    undeclared, _, local = rest.rpartition(":")
+    return prefix.lstrip("{") or undeclared, local
 
 
 def _text(element: Any) -> str:

@@ -56,6 +56,8 @@ def normal_url(url: str, base: str | None = None, *, keep_fragment: bool = True)
 
 def resolve(url: str, base: str | None = None) -> str | None:
     """Return *url* as an absolute http, https or mailto address, otherwise as it was given, or None."""
+    if url.startswith(("https://", "http://")) and url.isascii() and url.isprintable() and len(url) <= 4 * MAX_URL:
+        return url.rstrip()
     url = strip_controls(url[: 4 * MAX_URL].strip()).translate(_BREAKS)
     if not _SCHEME.match(url):
         if base is None or not url:

@@ -27,7 +27,7 @@ def plain(html: str) -> str:
     """Return the text of *html*, a line for each block, spaces collapsed."""
     if "<" in html:
         html = _BREAK.sub("\n", " ".join(SCRIPT.sub("", html).split()))
-        html = _TAG.sub("", _CELL.sub(" ", html))
+        html = _TAG.sub("", _CELL.sub(" ", html) if "</t" in html else html)
     lines = (" ".join(line.split()) for line in strip_controls(entities.unescape(html)).split("\n"))
     return "\n".join(line for line in lines if line)
 
