@@ -331,15 +331,19 @@ def test_a_document_gives_an_article_once(database: Database, source: m.Source) 
     assert (later.new, later.changed, later.repeated) == (1, 0, 1)
 
 
-def test_chunks_of_a_document_tell_items_apart_too(database: Database, source: m.Source) -> None:
-    """The same guid in a later chunk, on another address: two articles, now and when it is read again."""
-    guid = "urn:uuid:feed"
+@pytest.mark.parametrize(
+    "same",
+    [{"native_id": None, "guid": "urn:uuid:feed"}, {"guid": None, "url": "https://site.example/all/"}],
+    ids=["guid", "url"],
+)
+def test_chunks_of_a_document_tell_items_apart_too(database: Database, source: m.Source, same: dict[str, Any]) -> None:
+    """One guid on two addresses, one address on two native ids, chunks apart: two articles, and again two."""
     for expected in ((1, 0, 0), (0, 0, 1)):
         seen: dict[int, tuple[int, int]] = {}
         for n in (1, 2):
             with database.transaction() as session:
                 row = session.get_one(m.Source, source.id)
-                item = pairs(raw(n, native_id=None, guid=guid))
+                item = pairs(raw(n, **same))
                 counts = catalogue.store(session, row, item, at=T, seen=seen)
             seen.update(counts.seen)
             assert tally(counts) == expected, n
@@ -788,6 +792,17 @@ def test_a_feed_item_is_in_whole_seconds_and_never_older_than_itself(database: D
         (item,) = catalogue.feed_items(session, FeedSelector("all"))
     assert (item.published, item.updated, item.authors) == (T, T, ("A",))
     assert [(t.kind, t.slug) for t in item.topics] == [("category", "c"), ("tag", "t")]
+
+
+def test_a_childs_article_moves_its_parents_version(database: Database, source: m.Source) -> None:
+    put(database, source, raw(1, topics=(category("World"), category("Africa", "world"))))
+    with database.reading() as session:
+        before = catalogue.feed_versions(session)
+    put(database, source, raw(2, topics=(category("Africa"),)))
+    with database.reading() as session:
+        after = catalogue.feed_versions(session)
+    assert {topic: after[topic] - before[topic] for topic in after} == dict.fromkeys(after, 1)
+    assert len(after) == 3
 
 
 def test_versions_move_for_what_feeds_see(database: Database, source: m.Source) -> None:

@@ -23,7 +23,7 @@ from digest.catalogue.reading import (
     months,
     where,
 )
-from digest.catalogue.sourcerows import add_source, get_source, list_sources, remove_source
+from digest.catalogue.sourcerows import add_source, count_articles, get_source, list_sources, remove_source
 from digest.catalogue.storing import Counts, names_that_tell_nothing, publish_due, remove, store
 from digest.catalogue.topics import (
     TopicRow,
@@ -45,6 +45,7 @@ __all__ = [
     "bump",
     "bump_all",
     "candidates",
+    "count_articles",
     "ensure_publication",
     "ensure_topics",
     "feed_items",

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from digest.catalogue.shared import take_turn
 from digest.catalogue.topics import ensure_topics
 from digest.errors import UsageError
-from digest.models import ArticleAlias, Source
+from digest.models import Article, ArticleAlias, Source
 from digest.text import slugify
-from digest.types import TopicKind, TopicRef
+from digest.types import ArticleStatus, TopicKind, TopicRef
 
 
 def add_source(
@@ -64,6 +64,13 @@ def get_source(session: Session, slug: str) -> Source:
     if near:
         raise UsageError(f"there is no source {slug!r}; did you mean {near[0]!r}?")
     raise UsageError(f"there is no source {slug!r}; `digest sources list` shows those there are")
+
+
+def count_articles(session: Session, source: Source) -> tuple[int, int]:
+    """How many articles a source has given that are still there, and how many of them wait for their date."""
+    there = (Article.source_id == source.id) & (Article.status != str(ArticleStatus.REMOVED))
+    by_status = dict(session.execute(select(Article.status, func.count()).where(there).group_by(Article.status)).all())
+    return sum(by_status.values()), by_status.get(ArticleStatus.SCHEDULED, 0)
 
 
 def remove_source(session: Session, slug: str) -> None:

@@ -75,6 +75,7 @@ class _Item:
     names: list[tuple[str, str]]  # authors: (slug, name)
     content_hash: str
     match: Match = field(default_factory=lambda: Match(None, Names()))
+    unheard: list[Name] = field(default_factory=list)  # names that no article goes by yet
 
     @property
     def authors(self) -> list[str]:
@@ -117,7 +118,7 @@ def store(
     changed = _sort_out(source, matched, known, at, counts)
     topics = ensure_topics(session, (ref for i in [*new, *changed] for ref in i.refs)) if new or changed else {}
     _insert(session, source, new, at, counts)
-    _add_names(session, matched, known)
+    _add_names(session, matched)
     touched = _link_topics(session, new, changed, known, topics, at)
     _update(session, source, changed, known, at)
     _link_authors(session, new, changed)
@@ -189,7 +190,8 @@ def _choose(
     session: Session, items: list[_Item], names: list[Names], seen: Seen, shared: frozenset[Name], counts: Counts
 ) -> list[_Item]:
     """Match items to articles; those that the document gave before are counted and left out."""
-    chooser = Chooser(_owners(session, names), ChainMap({}, seen), shared)
+    owners = _owners(session, names)
+    chooser = Chooser(dict(owners), ChainMap({}, seen), shared)
     kept = []
     for n, (item, own) in enumerate(zip(items, names, strict=True)):
         match = chooser.match(own)
@@ -199,6 +201,8 @@ def _choose(
         if match.conflict:
             counts.warnings.append(_conflict(item, match))
         item.match = match
+        recorded = match.names.all() if match.article is None else match.names.lasting()
+        item.unheard = [name for name in recorded if name not in owners]
         chooser.take(-1 - n if match.article is None else match.article, match.names)  # the new have no id yet
         kept.append(item)
     return kept
@@ -316,12 +320,11 @@ def _feed_id(item: _Item, article: int) -> str:
     return f"{item.clean.canonical_url}#article-{article}"
 
 
-def _add_names(session: Session, items: list[_Item], known: dict[int, _Known]) -> None:
+def _add_names(session: Session, items: list[_Item]) -> None:
     """Record names that are not taken; the older article keeps those that are."""
     wanted: dict[Name, int] = {}
     for item in items:
-        names = item.match.names.lasting() if item.article in known else item.match.names.all()
-        for name in names:
+        for name in item.unheard:
             wanted.setdefault(name, item.article)
     insert_missing(session, _aliases, [{**n._asdict(), "article_id": wanted[n]} for n in sorted(wanted)])
 
