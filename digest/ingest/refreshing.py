@@ -1,0 +1,353 @@
+"""Sources in: which are due, what they give, what is stored, what went wrong.
+
+Owns the transactions and the order of events. Reading a format is the sources' work, cleaning is text's, which article
+an item is decides the catalogue. Nothing is fetched or cleaned while a transaction is open.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from digest import catalogue, text
+from digest.db import Database
+from digest.errors import ConfigError, DigestError, SourceError, UsageError
+from digest.fetch import Fetcher
+from digest.models import Source
+from digest.sources import KINDS
+from digest.types import CleanArticle, Fetched, RawArticle, Skipped
+
+log = logging.getLogger(__name__)
+
+POLL_EVERY = timedelta(minutes=10)
+_BACK_OFF = timedelta(minutes=10)  # doubled with every failure
+_MAX_BACK_OFF = timedelta(hours=6)
+_MAX_RETRY_AFTER = timedelta(days=1)  # a server may ask for more; we ask again after a day
+_CHUNK = 200
+_CHUNK_CHARS = 4_000_000  # so that a chunk of long articles is no heavier than one of short ones
+_MAX_WARNINGS = 20
+
+Pair = tuple[RawArticle, CleanArticle]
+
+
+@dataclass(slots=True)
+class SourceReport:
+    """What one refresh of a source did. ``skipped``: reason → how many; ``scheduled``: those that wait for a date."""
+
+    source: str
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    scheduled: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    errors: list[tuple[str, str]] = field(default_factory=list)  # (code, message)
+    warnings: list[str] = field(default_factory=list)
+    not_modified: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source, "new": self.new, "changed": self.changed, "unchanged": self.unchanged,
+            "removed": self.removed, "scheduled": self.scheduled,
+            "skipped": [{"reason": reason, "count": count} for reason, count in sorted(self.skipped.items())],
+            "errors": [{"code": code, "message": message} for code, message in self.errors],
+            "warnings": self.warnings,
+        }  # fmt: skip
+
+    def warn(self, sentence: str) -> None:
+        if len(self.warnings) < _MAX_WARNINGS:
+            self.warnings.append(sentence)
+
+
+# ----------------------------------------------------------------------------- refresh
+
+
+def refresh(
+    database: Database,
+    fetcher: Fetcher,
+    *,
+    at: datetime,
+    names: Sequence[str] | None = None,
+    force: bool = False,
+    budget_s: float = 60.0,
+    on_report: Callable[[SourceReport], None] | None = None,
+) -> list[SourceReport]:
+    """Read the sources that are due at *at*; those called by *names*, or all with *force*: due or not, and whole.
+
+    publish_due          articles whose date has come
+    due sources          never read first, then the longest unread; a failing one waits for its back-off
+    └ for each           until the budget is spent: the source that is being read then is read to its end
+      ├ fetch            the source's lazy items, what it calls itself, its list of topics
+      ├ clean            an item that cannot be cleaned is skipped with a reason
+      ├ store            a transaction for some 200 articles; a chunk that fails is halved until one is left
+      └ finish           the source's state, last: after a crash everything is read again, and changes nothing
+    """
+    with database.transaction() as session:
+        catalogue.publish_due(session, at)
+    started, reports = time.monotonic(), list[SourceReport]()
+    asked_for = force or names is not None
+    for source in _due_sources(database, at, names, asked_for):
+        if not asked_for and time.monotonic() - started > budget_s:
+            break
+        report = _refresh_source(database, fetcher, source, at, {} if asked_for else source.state)
+        reports.append(report)
+        if on_report is not None:
+            on_report(report)
+    return reports
+
+
+def _due_sources(database: Database, at: datetime, names: Sequence[str] | None, asked_for: bool) -> list[Source]:
+    now = database.now()
+    with database.reading() as session:
+        if names is not None:
+            sources = [catalogue.get_source(session, name) for name in dict.fromkeys(names)]
+        else:
+            sources = catalogue.list_sources(session)
+        session.expunge_all()
+    if names is not None:
+        return sources
+    due = [s for s in sources if asked_for or is_due(s, at, now)]
+    return sorted(due, key=lambda s: (s.polled_at is not None, s.polled_at or at, s.id))
+
+
+def is_due(source: Source, at: datetime, now: datetime) -> bool:
+    """Polls fall due by *at*; back-off is a matter of the real clock, *now*."""
+    if source.retry_at is not None and source.retry_at > now:
+        return False
+    return source.polled_at is None or not at - POLL_EVERY < source.polled_at <= at
+
+
+def _refresh_source(
+    database: Database, fetcher: Fetcher, source: Source, at: datetime, state: Mapping[str, Any]
+) -> SourceReport:
+    report = SourceReport(source.slug)
+    try:
+        fetched = open_source(source.kind, source.location, source.options, fetcher).fetch(state)
+        if fetched.not_modified:
+            report.not_modified = True
+            with database.reading() as session:
+                report.unchanged, report.scheduled = catalogue.count_articles(session, source)
+        else:
+            _prepare(database, source, fetched)
+            _store_items(database, source, fetched, at, report)
+        for warning in fetched.warnings:
+            report.warn(warning)
+        _finish(database, source, fetched, at)
+    except SourceError as e:
+        _fail(database, source, report, e)
+    except (DigestError, ConfigError, SQLAlchemyError):
+        raise  # ours or the database's: no other source would fare better
+    except Exception as e:  # a reader that met what it was not made for; the other sources go on
+        log.warning("source %s cannot be read", source.slug, exc_info=e)
+        _fail(database, source, report, SourceError("unreadable", f"what it gave cannot be read ({_told(e)})"))
+    return report
+
+
+def open_source(kind: str, location: str, options: Mapping[str, Any], fetcher: Fetcher) -> Any:
+    """The reader of a kind, at a location."""
+    reader = KINDS.get(kind)
+    if reader is None:
+        raise SourceError("unknown_kind", f"there is no kind of source {kind!r}; kinds are {', '.join(sorted(KINDS))}")
+    return reader(location, options, fetcher)
+
+
+def _told(e: BaseException) -> str:
+    said = " ".join(str(e).split())[:200]
+    return f"{type(e).__name__}: {said}" if said else type(e).__name__
+
+
+# ----------------------------------------------------------------------------- items
+
+
+def _store_items(database: Database, source: Source, fetched: Fetched, at: datetime, report: SourceReport) -> None:
+    seen: dict[int, tuple[int, int]] = {}
+    repaired = 0
+    for pairs, gone in _chunks(fetched.items, report):
+        repaired += sum(clean.repaired for _, clean in pairs)
+        if pairs:
+            shared = catalogue.names_that_tell_nothing(source, pairs)
+            _store_chunk(database, source, pairs, at, seen, shared, report)
+        if gone:
+            with database.transaction() as session:
+                report.removed += catalogue.remove(session, _row(session, source), gone)
+    if repaired:
+        report.warn(f"broken markup was mended in {repaired} article{'s' * (repaired > 1)}")
+
+
+def _chunks(items: Iterator[RawArticle | Skipped], report: SourceReport) -> Iterator[tuple[list[Pair], list[str]]]:
+    """Yield articles, cleaned, some hundred at a time, and beside them the native ids of those that were taken back."""
+    pairs, gone, size = list[Pair](), list[str](), 0
+    for item in items:
+        result = _cleaned(item) if isinstance(item, RawArticle) else item
+        if isinstance(result, Skipped):
+            report.skipped[result.reason] += 1
+            if result.native_id is not None:
+                gone.append(result.native_id)
+        else:
+            pairs.append(result)
+            size += len(result[1].body_html) + len(result[1].body_text)
+        if len(pairs) + len(gone) >= _CHUNK or size >= _CHUNK_CHARS:
+            yield pairs, gone
+            pairs, gone, size = [], [], 0
+    yield pairs, gone
+
+
+def _cleaned(raw: RawArticle) -> Pair | Skipped:
+    try:
+        clean = text.clean(raw)
+    except Exception as e:  # hostile input found a hole in the text pipeline: it costs itself
+        log.warning("an article cannot be cleaned", exc_info=e)
+        return Skipped("unreadable", detail=_told(e))
+    if isinstance(clean, Skipped):
+        return clean
+    return replace(raw, body_html="", excerpt_html=""), clean  # the raw text has done its duty; memory stays flat
+
+
+def _store_chunk(
+    database: Database,
+    source: Source,
+    pairs: list[Pair],
+    at: datetime,
+    seen: dict[int, tuple[int, int]],
+    shared: frozenset[Any],
+    report: SourceReport,
+) -> None:
+    """Store a chunk in one transaction; if it is refused, its halves, until the article that is refused is alone."""
+    try:
+        with database.transaction() as session:
+            counts = catalogue.store(session, _row(session, source), pairs, at=at, seen=seen, shared=shared)
+    except (DigestError, ConfigError):
+        raise
+    except Exception as e:
+        if len(pairs) == 1:
+            log.warning("the article %s is refused", pairs[0][1].canonical_url, exc_info=e)
+            report.skipped["rejected"] += 1
+            return
+        half = len(pairs) // 2
+        for part in (pairs[:half], pairs[half:]):
+            _store_chunk(database, source, part, at, seen, shared, report)
+        return
+    seen.update(counts.seen)
+    report.new += counts.new
+    report.changed += counts.changed
+    report.unchanged += counts.unchanged
+    report.scheduled += counts.scheduled
+    if counts.repeated:
+        report.skipped["repeated"] += counts.repeated
+    for warning in counts.warnings:
+        report.warn(warning)
+
+
+# ----------------------------------------------------------------------------- the source's row
+
+
+def _row(session: Session, source: Source) -> Source:
+    """The source's row in this transaction."""
+    row = session.get(Source, source.id)
+    if row is None:
+        raise SourceError("removed", f"the source {source.slug!r} was removed while it was being read")
+    return row
+
+
+def _prepare(database: Database, source: Source, fetched: Fetched) -> None:
+    """Record what the source calls itself and its topics, those without articles too."""
+    with database.transaction() as session:
+        row = _row(session, source)
+        row.title = text.clean_title(fetched.title or "", is_html=False) or row.title
+        row.language = fetched.language or row.language
+        if fetched.topics:
+            catalogue.ensure_topics(session, fetched.topics)
+
+
+def _finish(database: Database, source: Source, fetched: Fetched, at: datetime) -> None:
+    with database.transaction() as session:
+        row = _row(session, source)
+        row.polled_at = at
+        row.failing_since = row.retry_at = row.last_error = None
+        row.failures = 0
+        if not fetched.not_modified:
+            row.state = dict(fetched.state)
+            row.imported_at = row.imported_at or at
+
+
+def _fail(database: Database, source: Source, report: SourceReport, error: SourceError) -> None:
+    """Record a failure and when to try again, by the real clock."""
+    report.errors.append((error.code, str(error)))
+    now = database.now()
+    with database.transaction() as session:
+        row = session.get(Source, source.id)
+        if row is not None:
+            row.failing_since = row.failing_since or now
+            row.failures += 1
+            row.retry_at = now + _wait(row.failures, error.retry_after)
+            row.last_error = str(error)
+
+
+def _wait(failures: int, retry_after: float | None) -> timedelta:
+    if retry_after is not None:  # RFC 9110 §10.2.3
+        return min(max(timedelta(seconds=min(retry_after, 1e6)), timedelta()), _MAX_RETRY_AFTER)
+    return min(_BACK_OFF * (1 << min(failures - 1, 10)), _MAX_BACK_OFF)
+
+
+# ----------------------------------------------------------------------------- adding and checking
+
+
+def add_source(
+    database: Database,
+    name: str,
+    *,
+    kind: str,
+    location: str,
+    categories: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    at: datetime,
+) -> Source:
+    """Add a source after a look at its kind and, for a local one, its place. Ingests nothing."""
+    if kind not in KINDS:
+        raise UsageError(f"there is no kind of source {kind!r}; kinds are {', '.join(sorted(KINDS))}")
+    place = absolute(location)
+    with database.transaction() as session:
+        return catalogue.add_source(
+            session, name, kind=kind, location=place, categories=categories, options=options, at=at
+        )
+
+
+def absolute(location: str) -> str:
+    """A location that means the same from any folder: http(s) as it is, a local path absolute and there."""
+    scheme = urlsplit(location).scheme.lower()
+    if scheme in ("http", "https"):
+        if not urlsplit(location).hostname:
+            raise UsageError(f"{location!r} names no host; write it as https://news.example.org/feed")
+        return location
+    if scheme not in ("", "file"):
+        raise UsageError(f"{location!r}: {scheme} addresses cannot be read; use http(s) or a local path")
+    path = Path(unquote(urlsplit(location).path) if scheme == "file" else location).expanduser().absolute()
+    if not path.exists():
+        raise UsageError(f"there is nothing at {path}; give the path of a file that exists, or an http(s) address")
+    return str(path)
+
+
+def check_source(database: Database, fetcher: Fetcher, name: str) -> SourceReport:
+    """Read a source and store nothing: ``new`` counts the articles it would give."""
+    with database.reading() as session:
+        source = catalogue.get_source(session, name)
+        session.expunge_all()
+    report = SourceReport(source.slug)
+    try:
+        fetched = open_source(source.kind, source.location, source.options, fetcher).fetch({})
+        for pairs, _ in _chunks(fetched.items, report):
+            report.new += len(pairs)
+        report.warnings += fetched.warnings[:_MAX_WARNINGS]
+    except SourceError as e:
+        report.errors.append((e.code, str(e)))
+    return report
