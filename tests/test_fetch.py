@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import threading
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import pytest
 
 from digest import __version__
 from digest.errors import SourceError
-from digest.fetch import Fetcher, is_public, retry_after, shown
+from digest.fetch import Fetcher, inflate, is_public, retry_after, shown
 
 
 @dataclass
@@ -189,6 +190,15 @@ def test_the_size_is_capped_on_the_wire_and_unpacked(site: Site) -> None:
     assert failing(lambda: fetcher.get(site.put("/bomb", bomb[:9_000], Content_Encoding="gzip"))).code == "too_large"
     twice = gzip.compress(gzip.compress(bytes(9_000_000)))
     assert failing(lambda: fetcher.get(site.put("/twice.gz", twice, Content_Encoding="gzip"))).code == "too_large"
+
+
+def test_a_bomb_is_never_unpacked_beyond_the_cap() -> None:
+    bomb = gzip.compress(bytes(50_000_000))
+    tracemalloc.start()
+    assert failing(lambda: inflate(bomb, 10_000, "bomb")).code == "too_large"
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def test_packed_answers_and_gz_files_come_out_plain(site: Site) -> None:
