@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -527,3 +528,18 @@ def test_a_build_that_fails_in_the_middle_is_never_half_sent() -> None:
     assert sent.bad == Outcome(Result.DEFERRED, text="could not be built")
     assert sent.arrived == sorted(set(ADDRESSES) - {BAD})
     assert len(sent.server.sessions) == 2
+
+
+def test_draining_while_connections_come_up_ends_on_uvloop() -> None:
+    """A connection whose opening is cancelled in the moment it comes up must not be waited for."""
+
+    async def often() -> None:
+        async with Server() as server:
+            for turn in range(40):
+                pool = Pool(Relay("127.0.0.1", server.port, connections=16), Recorder())
+                pool.start()
+                await asyncio.sleep(turn % 8 * 0.0005)
+                await asyncio.wait_for(pool.drain(), 5)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(often())

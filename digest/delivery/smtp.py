@@ -103,7 +103,14 @@ class Connection(asyncio.Protocol):
         if self.state is State.IDLE:
             self._quit()
         elif self.state in (State.GREETING, State.EHLO, State.HELO):
-            self.abort()
+            self._vanish()
+
+    def _vanish(self) -> None:
+        """Nothing was ever on this wire: be down at once. A connection whose opening was cancelled while it came up
+        may never be told that it was lost (uvloop closes it unheard)."""
+        transport, self._transport, self.state = self._transport, None, State.DOWN
+        if transport is not None:
+            transport.abort()
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -122,7 +129,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._expect(State.GREETING)
         if self._pool.ending:
-            self.abort()
+            self._vanish()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -136,8 +143,9 @@ class Connection(asyncio.Protocol):
             self._pool._crash(problem)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        was, self.state, self._transport = self.state, State.DOWN, None
-        if self._pool.aborted:
+        was, self.state = self.state, State.DOWN
+        vanished, self._transport = self._transport is None, None
+        if self._pool.aborted or vanished:
             return
         reason = self._reason or (printable(str(exc)) if exc else "the relay closed the connection")
         self._guarded(lambda: self._give_back(was, reason))

@@ -32,6 +32,7 @@ class SystemPost:
         self._lease = timedelta(seconds=lease_s)
         self._worker = worker_name()
         self._waiting: collections.deque[WaitingMail] = collections.deque()
+        self._idle: list[Wakeable] = []
         self._open: set[int] = set()
         self._done: asyncio.Event | None = None
         self.accepted = 0
@@ -120,9 +121,11 @@ class SystemPost:
 
     def returned(self, envelope: Envelope) -> None:
         self._waiting.appendleft(envelope.key)
+        if self._idle:
+            self._idle.pop().kick()
 
     def idle(self, connection: Wakeable) -> None:
-        """Everything is handed out: nothing to keep it for."""
+        self._idle.append(connection)
 
     def closed(self, connection: Wakeable, reason: str | None) -> None:
         """The transport opens another one when it needs it."""
