@@ -3,7 +3,7 @@
     knock (or two quiet seconds) → pass: refresh, open, compose, release (a thread) → deliver (this loop) → finish
 
 A knock is only a reason to look: what is due is a question to SQL. SIGTERM lets what is on the wire finish and hands
-the rest back. ``serve`` is a parent with a web child and a worker child. Decides nothing about articles or readers.
+the rest back. Decides nothing about articles or readers.
 """
 
 from __future__ import annotations
@@ -11,12 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import multiprocessing
 import signal
-import time
 from datetime import UTC, datetime
-from types import FrameType
-from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from sqlalchemy import select
@@ -24,7 +20,7 @@ from sqlalchemy import select
 from digest import catalogue, engine, ingest
 from digest.bootstrap import App, Connect, build
 from digest.config import Settings
-from digest.errors import ConfigError, DigestError, LeaseLost
+from digest.errors import DigestError, LeaseLost
 from digest.ledger.digests import READERS_ZONE
 from digest.models import Schedule, ScheduleClock
 from digest.schedules import CronSimTrigger
@@ -129,67 +125,3 @@ class Worker:
             self._clock.remove_job(gone)
         for new in wanted.keys() - have:
             self._clock.add_job(self._knocked, CronSimTrigger(*wanted[new]), id=new)
-
-
-# ----------------------------------------------------------------------------- serve
-
-
-def _web(settings: Settings, host: str, port: int) -> None:
-    from digest.web.app import serve as serve_web
-
-    serve_web(build(settings), host, port)
-
-
-def serve(settings: Settings, host: str, port: int) -> int:
-    """Web and worker as two children of this process, until SIGTERM or SIGINT. A child that dies is started again.
-
-    Returns 1 when the web cannot start at all (its port is taken, say).
-    """
-    build(settings).close()  # a schema behind, or a database that is not there, is told here and once
-    spawn = multiprocessing.get_context("spawn")
-    plans: dict[str, Any] = {"web": (_web, (settings, host, port)), "worker": (work, (settings,))}
-    stopping = False
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-
-    before = {sign: signal.signal(sign, stop) for sign in (signal.SIGTERM, signal.SIGINT)}
-    children = {name: _start(spawn, name, *plan) for name, plan in plans.items()}
-    started = time.monotonic()
-    try:
-        while not stopping:
-            time.sleep(0.2)
-            for name, child in children.items():
-                if child.is_alive() or stopping:
-                    continue
-                if time.monotonic() - started < 5:  # it never came up: what is wrong was said by the child
-                    return 1
-                log.error("child.died name=%s exit=%s; starting it again", name, child.exitcode)
-                time.sleep(1)
-                children[name] = _start(spawn, name, *plans[name])
-    finally:
-        for child in children.values():
-            child.terminate()
-        for child in children.values():
-            child.join(30)
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
-    return 0
-
-
-def _start(spawn: Any, name: str, target: Any, args: tuple[Any, ...]) -> Any:
-    child = spawn.Process(target=_child, args=(target, args), name=f"digest-{name}")
-    child.start()
-    return child
-
-
-def _child(target: Any, args: tuple[Any, ...]) -> None:
-    """A failure that a person can mend is one sentence on stderr, in a child too."""
-    import sys
-
-    try:
-        target(*args)
-    except (ConfigError, DigestError, OSError) as e:
-        print(f"digest: {e}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(1) from None
