@@ -22,7 +22,7 @@ from digest.paths import shipped
 from digest.types import Relay
 
 _PREFIX = "DIGEST_"
-_NOT_SETTINGS = frozenset({"DIGEST_CONFIG"})  # says where the file is
+_NOT_SETTINGS = frozenset({"DIGEST_CONFIG", "DIGEST_DEBUG"})  # where the file is; tracebacks wanted
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 

@@ -1,0 +1,97 @@
+"""What came in: `articles …`, `topics`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import rich_click as click
+
+from digest.cli.common import (
+    INSTANT,
+    Column,
+    Door,
+    Output,
+    choice,
+    empty_or_ok,
+    fail_empty_option,
+    json_option,
+    limit_option,
+    pass_door,
+)
+
+
+@click.group()
+def articles() -> None:
+    """Articles of the site."""
+
+
+def _article(row: Any) -> dict[str, Any]:
+    keys = ("id", "title", "url", "published_at", "categories", "tags", "author", "story", "status")
+    data = asdict(row)
+    return {key: data[key] for key in keys}
+
+
+@articles.command("list")
+@click.option("--topic", metavar="category:S|tag:S", help="Only of this topic; a category with its children.")
+@click.option("--since", type=INSTANT, metavar="T", help="Only published at T (RFC 3339) or later.")
+@limit_option
+@fail_empty_option
+@json_option
+@pass_door
+def articles_list(
+    door: Door, topic: str | None, since: datetime | None, limit: int | None, fail_empty: bool, out: Output
+) -> int:
+    """List articles, oldest first."""
+    with door.app() as app, app.db.reading() as session:
+        from digest import catalogue
+
+        rows = (_article(r) for r in catalogue.list_articles(session, topic, since, limit))
+        count = out.rows(
+            rows, Column("id", "id", right=True), Column("published", "published_at", whole=True), "title",
+            "categories", "tags", empty="no articles",
+        )  # fmt: skip
+    return empty_or_ok(count, fail_empty)
+
+
+@articles.command("show")
+@click.argument("id", type=int)
+@json_option
+@pass_door
+def articles_show(door: Door, id: int, out: Output) -> None:
+    """Show one article."""
+    with door.app() as app, app.db.reading() as session:
+        from digest import catalogue
+
+        out.record(_article(catalogue.article_row(session, id)))
+
+
+@click.command("topics")
+@click.option("--kind", type=choice("category", "tag"), help="Only categories, or only tags.")
+@click.option("--months", is_flag=True, help="Articles by month instead, in the publication's time zone.")
+@click.option("--all", "with_empty", is_flag=True, help="Those without articles too.")
+@fail_empty_option
+@json_option
+@pass_door
+def topics(door: Door, kind: str | None, months: bool, with_empty: bool, fail_empty: bool, out: Output) -> int:
+    """List categories and tags with the number of their own articles: the tag cloud."""
+    if months and (kind or with_empty):
+        raise click.UsageError("--months counts all articles; leave out --kind and --all")
+    with door.app() as app, app.db.reading() as session:
+        from digest import catalogue, schedules
+
+        if months:
+            zone = schedules.zone(catalogue.publication(session).timezone)
+            by_month = [{"month": month, "count": count} for month, count in catalogue.months(session, zone)]
+            return empty_or_ok(out.rows(by_month, "month", Column("articles", "count", right=True)), fail_empty)
+        rows = [_topic(t) for t in catalogue.topic_rows(session, kind, with_empty)]
+        columns = ("kind", "slug", "name", "parent", Column("articles", "count", right=True))
+        return empty_or_ok(out.rows(rows, *columns, empty="no topics yet"), fail_empty)
+
+
+def _topic(row: Any) -> dict[str, Any]:
+    return {"kind": row.kind, "slug": row.slug, "name": row.name, "parent": row.parent, "count": row.count}
+
+
+COMMANDS = (articles, topics)

@@ -1,0 +1,272 @@
+"""Editions on their way: `tick`, `run`, `editions …`, `deliveries …`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from digest.cli.common import (
+    Column,
+    Door,
+    Exit,
+    Output,
+    asks,
+    at_option,
+    choice,
+    empty_or_ok,
+    fail_empty_option,
+    json_option,
+    limit_option,
+    now,
+    pass_door,
+    say,
+    zulu,
+)
+from digest.errors import UsageError
+
+if TYPE_CHECKING:
+    from digest.bootstrap import App
+
+_OUTCOMES = ("accepted", "deferred", "rejected", "uncertain", "suppressed", "expired", "cancelled")
+
+
+def _less_usual(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{row[o]:,} {o}" for o in _OUTCOMES[1:] if row[o])
+
+
+_ROW = (
+    Column("edition", "edition", right=True),
+    Column("digest", "digest", whole=True),
+    Column("scheduled for", lambda row: row["scheduled_for"] or "by hand", whole=True),
+    "status",
+    Column("recipients", "recipients", right=True),
+    Column("accepted", "accepted", right=True),
+    Column("others", _less_usual),
+    "reason",
+)
+
+# ----------------------------------------------------------------------------- tick, run
+
+
+@click.command("tick")
+@at_option
+@click.option("--drain", is_flag=True, help="Send until nothing is left; what stays deferred makes the exit code 6.")
+@fail_empty_option
+@json_option
+@pass_door
+def tick(door: Door, at: datetime | None, drain: bool, fail_empty: bool, out: Output) -> int:
+    """One pass as the worker makes it: read sources, open what is due, send. Prints the editions it touched."""
+    from digest import engine
+
+    with door.app() as app:
+        done = engine.tick(app, at or now(), drain=drain)
+        for report in done.sources:
+            for _code, message in report.errors:
+                say(f"{report.source}: {message}")
+        rows = engine.edition_rows(app, ids=sorted(done.editions))
+    out.rows(rows, *_ROW, empty="nothing was due")
+    if done.trouble:
+        say(f"mail stays queued: {done.trouble}")
+        return Exit.FAILURE
+    if drain and done.left:
+        return Exit.IN_PART
+    return _troubled(rows) or empty_or_ok(len(rows), fail_empty)
+
+
+def _troubled(rows: Sequence[Mapping[str, Any]]) -> int:
+    """An edition that stopped half-way is a failure; one that was skipped or waits for a person is not."""
+    return Exit.FAILURE if any(row["status"] in ("paused", "failed") for row in rows) else Exit.OK
+
+
+@click.command("run")
+@click.argument("slug")
+@at_option
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@fail_empty_option
+@json_option
+@pass_door
+def run(door: Door, slug: str, at: datetime | None, yes: bool, fail_empty: bool, out: Output) -> int:
+    """Open an edition of a digest now and send it. One that needs approval is held."""
+    from digest import engine
+
+    with door.app() as app:
+        if not yes and asks() and not _wanted(app, slug):
+            say("nothing was sent")
+            return Exit.FAILURE
+        done, edition = engine.run(app, slug, at or now())
+        rows = engine.edition_rows(app, ids=[edition])
+    out.rows(rows, *_ROW)
+    if done.trouble:
+        say(f"mail stays queued: {done.trouble}")
+        return Exit.FAILURE
+    if rows[0]["status"] == "sending":
+        return Exit.IN_PART
+    return _troubled(rows) or empty_or_ok(rows[0]["recipients"], fail_empty)
+
+
+def _wanted(app: App, slug: str) -> bool:
+    from digest import ledger
+
+    with app.db.reading() as session:
+        readers = ledger.digests.list_digests(session, slug)[0].readers
+    where = "" if app.live else " (caught here, not sent: mail is not live)"
+    many = f"{readers:,} reader{'' if readers == 1 else 's'}"
+    return click.confirm(f"{slug} has {many}. Open an edition and send it now{where}?", default=False, err=True)
+
+
+# ----------------------------------------------------------------------------- editions
+
+
+@click.group()
+def editions() -> None:
+    """Issues of digests: what went out, what waits, what was left out and why."""
+
+
+@editions.command("list")
+@click.option("--digest", "slug", metavar="D", help="Only of this digest.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The newest N.")
+@fail_empty_option
+@json_option
+@pass_door
+def editions_list(door: Door, slug: str | None, limit: int | None, fail_empty: bool, out: Output) -> int:
+    """List editions by scheduled time, digest and number."""
+    from digest import engine, ledger
+
+    with door.app() as app:
+        if slug is not None:
+            with app.db.reading() as session:
+                ledger.digests.find_digest(session, slug)
+        rows = engine.edition_rows(app, digest_slug=slug, limit=limit)
+    return empty_or_ok(out.rows(rows, *_ROW, empty="no editions yet"), fail_empty)
+
+
+@editions.command("show")
+@click.argument("id", type=int)
+@click.option("--pool", is_flag=True, help="Every article that was looked at, and why it is in or out.")
+@json_option
+@pass_door
+def editions_show(door: Door, id: int, pool: bool, out: Output) -> None:
+    """Show an edition and what any reader got in it."""
+    with door.app() as app:
+        row = _row(app, id) | _carried(app, id, pool)
+    if out.as_json:
+        out.line(row)
+        return
+    out.record({key: value for key, value in row.items() if key not in ("articles", "pool")})
+    listed = (Column("section", "section"), "title")
+    if row["articles"]:
+        click.echo()
+        out.rows(row["articles"], *listed, Column("readers", "readers", right=True))
+    if row["pool"] is not None:
+        click.echo()
+        out.rows(row["pool"], Column("", "verdict"), Column("why", "reason"), *listed, empty="no article was looked at")
+
+
+def _row(app: App, edition: int) -> dict[str, Any]:
+    from digest import engine
+
+    rows = engine.edition_rows(app, ids=[edition])
+    if not rows:
+        raise UsageError(f"there is no edition {edition}; `digest editions list` shows those there are")
+    return rows[0]
+
+
+def _carried(app: App, edition: int, with_pool: bool) -> dict[str, Any]:
+    from digest import ledger
+
+    with app.db.reading() as session:
+        carried = ledger.readings.carried(session, edition)
+        pool = ledger.editions.pool(session, edition)
+        titles = ledger.readings.section_titles(session, {c.section for c in carried} | {p.section for p in pool})
+        articles = [
+            {
+                "id": c.article_id, "url": c.card.url, "title": c.card.title, "section": titles.get(c.section),
+                "position": c.position, "readers": c.readers,
+            }
+            for c in carried
+        ]  # fmt: skip
+        looked_at = [
+            {
+                "id": p.article_id, "url": p.card["url"], "title": p.card["title"],
+                "published_at": zulu(p.card.get("published_at")), "verdict": p.verdict, "reason": p.reason,
+                "section": titles.get(p.section), "position": p.position,
+            }
+            for p in pool
+        ]  # fmt: skip
+    return {"articles": articles, "pool": looked_at if with_pool else None}
+
+
+@editions.command("approve")
+@click.argument("id", type=int)
+@json_option
+@pass_door
+def editions_approve(door: Door, id: int, out: Output) -> None:
+    """Let a held edition go: the worker, or `digest tick`, sends it."""
+    with door.app() as app:
+        app.editor().approve(id)
+        out.rows([_row(app, id)], *_ROW)
+
+
+@editions.command("cancel")
+@click.argument("id", type=int)
+@click.option("--reason", default="cancelled by an admin", metavar="TEXT", help="Kept with the edition.")
+@json_option
+@pass_door
+def editions_cancel(door: Door, id: int, reason: str, out: Output) -> None:
+    """Stop an edition. What is on the wire may still arrive; nothing more leaves."""
+    with door.app() as app:
+        app.editor().cancel(id, reason)
+        out.rows([_row(app, id)], *_ROW)
+
+
+# ----------------------------------------------------------------------------- deliveries
+
+
+@click.group()
+def deliveries() -> None:
+    """What became of each reader's mail."""
+
+
+@deliveries.command("list")
+@click.option("--edition", type=int, required=True, metavar="ID", help="Of this edition.")
+@click.option("--outcome", type=choice(*_OUTCOMES), help="Only those that ended so.")
+@limit_option
+@fail_empty_option
+@json_option
+@pass_door
+def deliveries_list(
+    door: Door, edition: int, outcome: str | None, limit: int | None, fail_empty: bool, out: Output
+) -> int:
+    """List the recipients of an edition and what the next server said to each mail."""
+    with door.app() as app:
+        _row(app, edition)
+        rows = _deliveries(app, edition, outcome, limit)
+        count = out.rows(
+            rows, "email", "outcome", Column("code", "code", right=True), "enhanced", Column("said", "text"),
+            Column("tries", "attempts", right=True), Column("at", "at", whole=True), empty="no deliveries",
+        )  # fmt: skip
+    return empty_or_ok(count, fail_empty)
+
+
+def _deliveries(app: App, edition: int, outcome: str | None, limit: int | None) -> Any:
+    from itertools import islice
+
+    from digest import ledger
+    from digest.delivery.message import message_id
+    from digest.models import Edition
+
+    post = app.post
+    with app.db.reading() as session:
+        found = ledger.deliveries(session, session.get_one(Edition, edition), outcome)
+        for d in islice(found, limit):
+            yield {
+                "email": d.address, "outcome": d.outcome, "code": d.code, "enhanced": d.enhanced, "text": d.text,
+                "attempts": d.attempts, "at": d.at,
+                "message_id": message_id(post.keys.message_id, edition, d.subscriber_id, post.mail_domain),
+            }  # fmt: skip
+
+
+COMMANDS = (tick, run, editions, deliveries)

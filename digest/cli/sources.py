@@ -1,0 +1,182 @@
+"""Where articles come from: `sources …`, `ingest`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import rich_click as click
+
+from digest.cli.common import (
+    Column,
+    Door,
+    Exit,
+    Output,
+    at_option,
+    empty_or_ok,
+    fail_empty_option,
+    json_option,
+    limit_option,
+    now,
+    pass_door,
+    progress,
+    say,
+)
+
+_KINDS = "wxr, feed or jsonfeed"
+
+
+@click.group()
+def sources() -> None:
+    """Places that articles come from."""
+
+
+def _source_row(source: Any) -> dict[str, Any]:
+    return {
+        "source": source.slug,
+        "kind": source.kind,
+        "location": source.location,
+        "categories": list(source.categories),
+        "title": source.title or None,
+        "language": source.language,
+        "polled_at": source.polled_at,
+        "failing_since": source.failing_since,
+        "last_error": source.last_error,
+    }
+
+
+_LISTED = (
+    Column("source", "source", whole=True),
+    "kind",
+    "location",
+    "categories",
+    "polled at",
+    Column("trouble", "last_error"),
+)
+
+
+@sources.command("add")
+@click.argument("name")
+@click.option("--kind", required=True, metavar="K", help=f"What lies there: {_KINDS}.")
+@click.option("--location", required=True, metavar="URL_OR_PATH", help="Web address or path of a file (.gz too).")
+@click.option(
+    "--category", "categories", multiple=True, metavar="C", help="Category that all its articles get; again for more."
+)
+@json_option
+@pass_door
+def sources_add(door: Door, name: str, kind: str, location: str, categories: tuple[str, ...], out: Output) -> None:
+    """Add a source. Ingests nothing: `digest ingest NAME` does."""
+    with door.app() as app:
+        from digest import ingest
+
+        made = ingest.add_source(app.db, name, kind=kind, location=location, categories=categories, at=now())
+        out.record(_source_row(made))
+
+
+@sources.command("list")
+@limit_option
+@fail_empty_option
+@json_option
+@pass_door
+def sources_list(door: Door, limit: int | None, fail_empty: bool, out: Output) -> int:
+    """List the sources, oldest first."""
+    with door.app() as app, app.db.reading() as session:
+        from digest import catalogue
+
+        rows = [_source_row(s) for s in catalogue.list_sources(session)[:limit]]
+        return empty_or_ok(out.rows(rows, *_LISTED, empty="no sources yet; add one: digest sources add"), fail_empty)
+
+
+@sources.command("remove")
+@click.argument("name")
+@json_option
+@pass_door
+def sources_remove(door: Door, name: str, out: Output) -> None:
+    """Forget a source. Its articles stay."""
+    with door.app() as app, app.db.transaction() as session:
+        from digest import catalogue
+
+        catalogue.remove_source(session, name)
+    out.record({"source": name, "removed": True})
+
+
+@sources.command("check")
+@click.argument("name")
+@json_option
+@pass_door
+def sources_check(door: Door, name: str, out: Output) -> int:
+    """Read a source to its end and store nothing: what would come, and what would be left out."""
+    with door.app() as app:
+        from digest import ingest
+
+        report = ingest.check_source(app.db, app.fetcher, name)
+    found = {"source": report.source, "articles": report.new} | _notes(report.to_json())
+    if out.as_json:
+        out.line(found)
+    else:
+        out.record({"source": report.source, "articles": report.new, "skipped": _skipped(found)})
+        _tell(found)
+    return Exit.FAILURE if report.errors else Exit.OK
+
+
+def _notes(report: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: report[key] for key in ("skipped", "errors", "warnings")}
+
+
+# ----------------------------------------------------------------------------- ingest
+
+
+@click.command("ingest")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@at_option
+@json_option
+@pass_door
+def ingest(door: Door, names: Sequence[str], at: datetime | None, out: Output) -> int:
+    """Read sources now, due or not: all of them, or those named."""
+    with door.app() as app, progress("sources read", _many(app, names)) as step:
+        from digest.ingest import refresh
+
+        reports: list[dict[str, Any]] = []
+
+        def done(report: Any) -> None:
+            reports.append(report.to_json())
+            step(len(reports))
+            if out.as_json:
+                out.line(reports[-1])
+
+        refresh(app.db, app.fetcher, at=at or now(), names=names or None, force=True, on_report=done)
+    if not out.as_json:
+        out.rows(reports, *_REPORTED, empty="no sources yet; add one: digest sources add")
+    for report in reports:
+        _tell(report)
+    return Exit.FAILURE if any(r["errors"] for r in reports) else Exit.OK
+
+
+def _many(app: Any, names: Sequence[str]) -> int:
+    from digest import catalogue
+
+    with app.db.reading() as session:
+        return len(names) or len(catalogue.list_sources(session))
+
+
+def _skipped(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{s['count']:,} {s['reason']}" for s in row["skipped"])
+
+
+_REPORTED = (
+    Column("source", "source", whole=True),
+    *(Column(key, key, right=True) for key in ("new", "changed", "unchanged", "removed", "scheduled")),
+    Column("skipped", _skipped),
+)
+
+
+def _tell(report: Mapping[str, Any]) -> None:
+    """What went wrong with a source, or is worth knowing of it, to stderr."""
+    for error in report["errors"]:
+        say(f"{report['source']}: {error['message']} ({error['code']})")
+    for warning in report["warnings"]:
+        say(f"{report['source']}: {warning}")
+
+
+COMMANDS = (sources, ingest)
