@@ -303,6 +303,21 @@ def test_a_suppressed_address_leaves_no_row_and_gets_no_mail(session: Session) -
     assert audience.show(session, "ann@example.org")["suppressed"] == "bounced"
 
 
+def test_who_never_confirms_is_forgotten(session: Session) -> None:
+    build.digest(session)
+    (kept,) = ask(session, "ann@example.org").subscription_ids
+    audience.confirm(session, kept, now=T)
+    audience.unsubscribe(session, kept, now=T, source="page")
+    ask(session, "bo@example.org")
+    ask(session, "cy@example.org", now=T + 2 * DAY)
+    audience.add(session, "di@example.org", ["morning"], confirmed=False, now=T)
+    assert audience.forget_unconfirmed(session, T + DAY) == 1
+    left = session.scalars(select(m.Subscriber.address).order_by(m.Subscriber.address)).all()
+    assert left == ["ann@example.org", "cy@example.org", "di@example.org"]
+    assert count(session, m.Subscription) == 3
+    assert count(session, m.SystemMail) == 2
+
+
 def test_an_unknown_digest_is_named_with_its_neighbour(session: Session) -> None:
     build.digest(session)
     with pytest.raises(UsageError, match="there is no digest 'mornin'; did you mean 'morning'"):

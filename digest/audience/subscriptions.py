@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from digest.audience._sql import insert_new
@@ -219,6 +219,23 @@ def resubscribe(session: Session, subscription_id: int, *, now: datetime, source
         _consent(session, row, "resubscribed", source, now, {})
         session.flush()
     return find(session, subscription_id)
+
+
+def forget_unconfirmed(session: Session, before: datetime) -> int:
+    """Erase readers who were asked to confirm, last before *before*, and never have. Returns their number.
+
+    Imported ones who were not asked yet stay: nothing was promised to them.
+    """
+    asked = select(SystemMail.id).where(SystemMail.kind == "confirm", SystemMail.subscriber_id == Subscriber.id)
+    agreed = select(ConsentEvent.id).where(
+        ConsentEvent.subscriber_id == Subscriber.id, ConsentEvent.kind.in_(("confirmed", "imported"))
+    )
+    gone = session.execute(
+        delete(Subscriber).where(
+            asked.exists(), ~asked.where(SystemMail.created_at >= before).exists(), ~agreed.exists()
+        ).returning(Subscriber.id)
+    )  # fmt: skip
+    return len(gone.all())
 
 
 def suppress(session: Session, address_key: str, reason: str, now: datetime, detail: str = "") -> None:
