@@ -325,9 +325,12 @@ def test_an_unknown_digest_is_named_with_its_neighbour(session: Session) -> None
     assert count(session, m.Subscriber) == 0
 
 
-def test_requests_that_race_become_one_reader_and_one_mail(database: Database) -> None:
+@pytest.mark.parametrize("known", [False, True])
+def test_requests_that_race_become_one_reader_and_one_mail(database: Database, known: bool) -> None:
     with database.transaction() as session:
         build.digest(session)
+        if known:
+            audience.add(session, "ann@example.org", [], confirmed=False, now=T)
     mailed: list[bool] = []
 
     def make() -> None:
