@@ -129,7 +129,8 @@ def _zone() -> str:
     """This machine's time zone by name, where it tells."""
     try:
         name = os.environ.get("TZ") or str(Path("/etc/localtime").resolve()).partition("zoneinfo/")[2]
-        return schedules.zone(name).key
+        key = schedules.zone(name).key
+        return "UTC" if key == "Etc/UTC" else key
     except UsageError:
         return "UTC"
 

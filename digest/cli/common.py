@@ -167,10 +167,8 @@ def shown(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
     if isinstance(value, datetime):
-        return (instant(value) or "").removesuffix("Z").replace("T", " ")[:16] + "Z"
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%MZ}"
     if isinstance(value, Mapping):
         return ", ".join(f"{k}: {shown(v)}" for k, v in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):

@@ -316,7 +316,11 @@ def _write(folder: Path, made: Any, data: Mapping[str, Any]) -> None:
             say(f"wrote {path}")
 
 
-_STORY = (Column("section", "section"), Column("published", "published_at", whole=True), "title")
+_STORY = (
+    Column("section", "section"),
+    Column("published", lambda row: datetime.fromisoformat(row["published_at"]), whole=True),
+    "title",
+)
 
 
 def _show_preview(data: Mapping[str, Any], why: bool, text: str) -> None:

@@ -155,7 +155,8 @@ def editions_show(door: Door, id: int, pool: bool, out: Output) -> None:
     if out.as_json:
         out.line(row)
         return
-    out.record({key: value for key, value in row.items() if key not in ("articles", "pool")})
+    told = {key: value for key, value in row.items() if key not in ("articles", "pool")}
+    out.record(told | {"scheduled_for": row["scheduled_for"] or "by hand"})
     listed = (Column("section", "section"), "title")
     if row["articles"]:
         click.echo()
