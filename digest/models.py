@@ -96,6 +96,9 @@ class Source(Base):
     failures: Mapped[int] = mapped_column(default=0)
     retry_at: Mapped[datetime | None]
     last_error: Mapped[str | None]
+    disabled_at: Mapped[datetime | None]  # it said 410, or an admin did
+    moved_to: Mapped[str | None]  # a permanent redirect, and how often in a row it was met
+    moved_count: Mapped[int] = mapped_column(default=0)
 
 
 class Article(Base):
@@ -117,6 +120,8 @@ class Article(Base):
     word_count: Mapped[int] = mapped_column(default=0)
     sticky: Mapped[bool] = mapped_column(default=False)
     content_hash: Mapped[str] = mapped_column(String(64))
+    clue_url: Mapped[str | None]  # the story it was rewritten from, where the site tells
+    clue_title: Mapped[str | None]  # that story's headline, as an image's alternative text gives it away
     published_at: Mapped[datetime]
     published_precision: Mapped[str] = mapped_column(String(8), default="given")  # given | seen
     eligible_at: Mapped[datetime]
@@ -127,6 +132,47 @@ class Article(Base):
         Index("ix_articles_status_eligible", "status", "eligible_at"),
         Index("ix_articles_status_published", "status", "published_at", "id"),
     )
+
+
+class ArticleRevision(Base):
+    """What changed in an article, and when. ``before``: the values that were replaced, by column."""
+
+    __tablename__ = "article_revisions"
+    id: Mapped[int] = _id()
+    article_id: Mapped[int] = _ref("articles.id", index=True)
+    at: Mapped[datetime]
+    before: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class StoryMember(Base):
+    """Why an article joined its story: by which rule, and through which member. One row an article that joined."""
+
+    __tablename__ = "story_members"
+    article_id: Mapped[int] = _ref("articles.id", primary_key=True)
+    matched_id: Mapped[int | None] = mapped_column(BigId)
+    rule: Mapped[str] = mapped_column(String(32))  # url | title | clue | body | guarded_title | editor
+    at: Mapped[datetime]
+
+
+class StoryEdit(Base):
+    """An editor's word on two articles, for good: the same story (merge) or not (split)."""
+
+    __tablename__ = "story_edits"
+    article_id: Mapped[int] = _ref("articles.id", primary_key=True)
+    other_id: Mapped[int] = _ref("articles.id", primary_key=True, index=True)
+    kind: Mapped[str] = mapped_column(String(8))  # merge | split
+    at: Mapped[datetime]
+
+
+class ArticleMark(Base):
+    """An editor's mark on an article. ``digest_id`` 0: for every digest. A pin ends at ``until``."""
+
+    __tablename__ = "article_marks"
+    article_id: Mapped[int] = _ref("articles.id", primary_key=True)
+    digest_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(String(8), primary_key=True)  # pin | exclude
+    until: Mapped[datetime | None]
+    at: Mapped[datetime]
 
 
 class ArticleAlias(Base):
@@ -161,6 +207,24 @@ class Topic(Base):
     merged_into: Mapped[int | None] = mapped_column(BigId, ForeignKey("topics.id", ondelete="SET NULL"), index=True)
     articles: Mapped[int] = mapped_column(default=0)  # its own, published and withheld: moved with every change of them
     __table_args__ = (UniqueConstraint("kind", "slug"),)
+
+
+class TopicSlug(Base):
+    """Slugs a topic had, or was merged from: kept for redirects, and so that a merge holds through the next ingest."""
+
+    __tablename__ = "topic_slugs"
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    slug: Mapped[str] = mapped_column(String(200), primary_key=True)
+    topic_id: Mapped[int] = _ref("topics.id", index=True)
+
+
+class TopicName(Base):
+    """Spellings of a topic and how many articles use each: the most used one is its name."""
+
+    __tablename__ = "topic_names"
+    topic_id: Mapped[int] = _ref("topics.id", primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    count: Mapped[int] = mapped_column(default=0)
 
 
 class ArticleTopic(Base):
@@ -203,6 +267,7 @@ class Digest(Base):
     grace_s: Mapped[int] = mapped_column(default=900)
     minimum: Mapped[int] = mapped_column(default=1)
     maximum: Mapped[int] = mapped_column(default=12)
+    selection: Mapped[dict[str, Any]] = mapped_column(default=dict)  # quotas, caps, weights, sections
     repeat: Mapped[str] = mapped_column(String(16), default="never")  # never | others: may repeat other digests
     approve: Mapped[bool] = mapped_column(default=False)
     uncertain: Mapped[str] = mapped_column(String(16), default="resend")  # resend | hold
@@ -470,3 +535,9 @@ class CapturedMail(Base):
     message_id: Mapped[str] = mapped_column(String(300), default="", index=True)
     size: Mapped[int]
     message: Mapped[bytes]
+
+
+for _table in Base.metadata.tables.values():
+    if "id" in _table.c and _table.name != Publication.__tablename__:
+        # A number is never used twice, on SQLite either: tokens in old mails and the history of who had what name it.
+        _table.dialect_options["sqlite"]["autoincrement"] = True

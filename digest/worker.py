@@ -12,12 +12,12 @@ import asyncio
 import contextlib
 import logging
 import signal
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from sqlalchemy import select
 
-from digest import catalogue, engine, ingest
+from digest import audience, catalogue, engine, ingest
 from digest.bootstrap import App, Connect, build
 from digest.config import Settings
 from digest.errors import DigestError, LeaseLost
@@ -30,6 +30,8 @@ log = logging.getLogger("digest.worker")
 
 #: Without a knock, look this often whether a confirmation or a deferred batch waits.
 QUIET_S = 2.0
+#: An address that nobody confirms is forgotten after this long, as the confirmation mail says.
+UNCONFIRMED = timedelta(days=30)
 #: After a failure of the database or the relay.
 PAUSE_S = 5.0
 
@@ -108,6 +110,8 @@ class Worker:
             for code, message in report.errors:
                 log.warning("source.failed source=%s code=%s %s", report.source, code, message)
         app.editor().tick(at)
+        with app.db.transaction() as session:
+            audience.forget_unconfirmed(session, at - UNCONFIRMED)
 
     def _set_triggers(self, app: App) -> None:
         """One trigger a schedule and zone, so that a run starts on its second and not with the next sweep."""

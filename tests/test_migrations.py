@@ -10,6 +10,7 @@ from sqlalchemy import inspect, text
 from digest.db import Database, current_revision, head_revision, require_schema, upgrade_schema
 from digest.errors import SchemaBehind
 from digest.models import Base
+from tests import build
 from tests.postgres import Cluster
 
 
@@ -74,3 +75,11 @@ def test_a_database_without_a_schema_is_refused_with_the_command_that_helps(tmp_
     with pytest.raises(SchemaBehind, match="digest db upgrade"):
         require_schema(empty)
     empty.close()
+
+
+def test_a_readers_number_is_never_used_again(database: Database) -> None:
+    """Tokens in old mails and the history of editions name readers by it."""
+    with database.transaction() as session:
+        session.delete(gone := build.subscriber(session))
+        session.flush()
+        assert build.subscriber(session).id > gone.id

@@ -42,7 +42,8 @@ def upgrade() -> None:
     sa.Column('message_id', sa.String(length=300), nullable=False),
     sa.Column('size', sa.Integer(), nullable=False),
     sa.Column('message', sa.LargeBinary(), nullable=False),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_captured_mails'))
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_captured_mails')),
+    sqlite_autoincrement=True
     )
     with op.batch_alter_table('captured_mails', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_captured_mails_message_id'), ['message_id'], unique=False)
@@ -59,6 +60,7 @@ def upgrade() -> None:
     sa.Column('grace_s', sa.Integer(), nullable=False),
     sa.Column('minimum', sa.Integer(), nullable=False),
     sa.Column('maximum', sa.Integer(), nullable=False),
+    sa.Column('selection', sa.JSON(), nullable=False),
     sa.Column('repeat', sa.String(length=16), nullable=False),
     sa.Column('approve', sa.Boolean(), nullable=False),
     sa.Column('uncertain', sa.String(length=16), nullable=False),
@@ -71,7 +73,8 @@ def upgrade() -> None:
     sa.Column('status', sa.String(length=16), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_digests')),
-    sa.UniqueConstraint('slug', name=op.f('uq_digests_slug'))
+    sa.UniqueConstraint('slug', name=op.f('uq_digests_slug')),
+    sqlite_autoincrement=True
     )
     op.create_table('feed_versions',
     sa.Column('topic_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
@@ -116,8 +119,12 @@ def upgrade() -> None:
     sa.Column('failures', sa.Integer(), nullable=False),
     sa.Column('retry_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('last_error', sa.Text(), nullable=True),
+    sa.Column('disabled_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('moved_to', sa.Text(), nullable=True),
+    sa.Column('moved_count', sa.Integer(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_sources')),
-    sa.UniqueConstraint('slug', name=op.f('uq_sources_slug'))
+    sa.UniqueConstraint('slug', name=op.f('uq_sources_slug')),
+    sqlite_autoincrement=True
     )
     op.create_table('subscribers',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=True, nullable=False),
@@ -127,7 +134,8 @@ def upgrade() -> None:
     sa.Column('language', sa.String(length=16), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_subscribers')),
-    sa.UniqueConstraint('address_key', name=op.f('uq_subscribers_address_key'))
+    sa.UniqueConstraint('address_key', name=op.f('uq_subscribers_address_key')),
+    sqlite_autoincrement=True
     )
     op.create_table('suppressions',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=True, nullable=False),
@@ -136,13 +144,15 @@ def upgrade() -> None:
     sa.Column('detail', sa.Text(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_suppressions')),
-    sa.UniqueConstraint('address_key', name=op.f('uq_suppressions_address_key'))
+    sa.UniqueConstraint('address_key', name=op.f('uq_suppressions_address_key')),
+    sqlite_autoincrement=True
     )
     op.create_table('tastes',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=True, nullable=False),
     sa.Column('key', sa.Text(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_tastes')),
-    sa.UniqueConstraint('key', name=op.f('uq_tastes_key'))
+    sa.UniqueConstraint('key', name=op.f('uq_tastes_key')),
+    sqlite_autoincrement=True
     )
     op.create_table('topics',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=True, nullable=False),
@@ -156,7 +166,8 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['merged_into'], ['topics.id'], name=op.f('fk_topics_merged_into_topics'), ondelete='SET NULL'),
     sa.ForeignKeyConstraint(['parent_id'], ['topics.id'], name=op.f('fk_topics_parent_id_topics'), ondelete='SET NULL'),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_topics')),
-    sa.UniqueConstraint('kind', 'slug', name=op.f('uq_topics_kind_slug'))
+    sa.UniqueConstraint('kind', 'slug', name=op.f('uq_topics_kind_slug')),
+    sqlite_autoincrement=True
     )
     with op.batch_alter_table('topics', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_topics_merged_into'), ['merged_into'], unique=False)
@@ -180,13 +191,16 @@ def upgrade() -> None:
     sa.Column('word_count', sa.Integer(), nullable=False),
     sa.Column('sticky', sa.Boolean(), nullable=False),
     sa.Column('content_hash', sa.String(length=64), nullable=False),
+    sa.Column('clue_url', sa.Text(), nullable=True),
+    sa.Column('clue_title', sa.Text(), nullable=True),
     sa.Column('published_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('published_precision', sa.String(length=8), nullable=False),
     sa.Column('eligible_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('first_seen_at', sa.DateTime(timezone=True), nullable=False),
     sa.ForeignKeyConstraint(['source_id'], ['sources.id'], name=op.f('fk_articles_source_id_sources'), ondelete='SET NULL'),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_articles'))
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_articles')),
+    sqlite_autoincrement=True
     )
     with op.batch_alter_table('articles', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_articles_source_id'), ['source_id'], unique=False)
@@ -204,7 +218,8 @@ def upgrade() -> None:
     sa.Column('at', sa.DateTime(timezone=True), nullable=False),
     sa.ForeignKeyConstraint(['digest_id'], ['digests.id'], name=op.f('fk_consent_events_digest_id_digests'), ondelete='SET NULL'),
     sa.ForeignKeyConstraint(['subscriber_id'], ['subscribers.id'], name=op.f('fk_consent_events_subscriber_id_subscribers'), ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_consent_events'))
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_consent_events')),
+    sqlite_autoincrement=True
     )
     with op.batch_alter_table('consent_events', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_consent_events_subscriber_id'), ['subscriber_id'], unique=False)
@@ -218,7 +233,8 @@ def upgrade() -> None:
     sa.Column('missed_max_age_s', sa.Integer(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.ForeignKeyConstraint(['digest_id'], ['digests.id'], name=op.f('fk_schedules_digest_id_digests'), ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_schedules'))
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_schedules')),
+    sqlite_autoincrement=True
     )
     with op.batch_alter_table('schedules', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_schedules_digest_id'), ['digest_id'], unique=False)
@@ -238,11 +254,29 @@ def upgrade() -> None:
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.ForeignKeyConstraint(['subscriber_id'], ['subscribers.id'], name=op.f('fk_system_mails_subscriber_id_subscribers'), ondelete='CASCADE'),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_system_mails')),
-    sa.UniqueConstraint('kind', 'subscriber_id', 'request', name=op.f('uq_system_mails_kind_subscriber_id_request'))
+    sa.UniqueConstraint('kind', 'subscriber_id', 'request', name=op.f('uq_system_mails_kind_subscriber_id_request')),
+    sqlite_autoincrement=True
     )
     with op.batch_alter_table('system_mails', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_system_mails_subscriber_id'), ['subscriber_id'], unique=False)
         batch_op.create_index('ix_system_mails_waiting', ['not_before'], unique=False, sqlite_where=sa.text('outcome IS NULL'), postgresql_where=sa.text('outcome IS NULL'))
+
+    op.create_table('topic_names',
+    sa.Column('topic_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('name', sa.String(length=200), nullable=False),
+    sa.Column('count', sa.Integer(), nullable=False),
+    sa.ForeignKeyConstraint(['topic_id'], ['topics.id'], name=op.f('fk_topic_names_topic_id_topics'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('topic_id', 'name', name=op.f('pk_topic_names'))
+    )
+    op.create_table('topic_slugs',
+    sa.Column('kind', sa.String(length=16), nullable=False),
+    sa.Column('slug', sa.String(length=200), nullable=False),
+    sa.Column('topic_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.ForeignKeyConstraint(['topic_id'], ['topics.id'], name=op.f('fk_topic_slugs_topic_id_topics'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('kind', 'slug', name=op.f('pk_topic_slugs'))
+    )
+    with op.batch_alter_table('topic_slugs', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_topic_slugs_topic_id'), ['topic_id'], unique=False)
 
     op.create_table('article_aliases',
     sa.Column('scope', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
@@ -265,6 +299,27 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('article_authors', schema=None) as batch_op:
         batch_op.create_index('ix_article_authors_slug', ['slug', 'article_id'], unique=False)
+
+    op.create_table('article_marks',
+    sa.Column('article_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('digest_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
+    sa.Column('kind', sa.String(length=8), nullable=False),
+    sa.Column('until', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['article_id'], ['articles.id'], name=op.f('fk_article_marks_article_id_articles'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('article_id', 'digest_id', 'kind', name=op.f('pk_article_marks'))
+    )
+    op.create_table('article_revisions',
+    sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=True, nullable=False),
+    sa.Column('article_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('before', sa.JSON(), nullable=False),
+    sa.ForeignKeyConstraint(['article_id'], ['articles.id'], name=op.f('fk_article_revisions_article_id_articles'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_article_revisions')),
+    sqlite_autoincrement=True
+    )
+    with op.batch_alter_table('article_revisions', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_article_revisions_article_id'), ['article_id'], unique=False)
 
     op.create_table('article_topics',
     sa.Column('article_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
@@ -309,7 +364,8 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_editions')),
     sa.UniqueConstraint('digest_id', 'slug', name=op.f('uq_editions_digest_id_slug')),
     sa.UniqueConstraint('request_id', name=op.f('uq_editions_request_id')),
-    sa.UniqueConstraint('schedule_id', 'local_time', 'fold', 'instant', name=op.f('uq_editions_schedule_id_local_time_fold_instant'))
+    sa.UniqueConstraint('schedule_id', 'local_time', 'fold', 'instant', name=op.f('uq_editions_schedule_id_local_time_fold_instant')),
+    sqlite_autoincrement=True
     )
     with op.batch_alter_table('editions', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_editions_digest_id'), ['digest_id'], unique=False)
@@ -327,6 +383,26 @@ def upgrade() -> None:
     with op.batch_alter_table('schedule_clocks', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_schedule_clocks_next_run_at'), ['next_run_at'], unique=False)
 
+    op.create_table('story_edits',
+    sa.Column('article_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('other_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('kind', sa.String(length=8), nullable=False),
+    sa.Column('at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['article_id'], ['articles.id'], name=op.f('fk_story_edits_article_id_articles'), ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['other_id'], ['articles.id'], name=op.f('fk_story_edits_other_id_articles'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('article_id', 'other_id', name=op.f('pk_story_edits'))
+    )
+    with op.batch_alter_table('story_edits', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_story_edits_other_id'), ['other_id'], unique=False)
+
+    op.create_table('story_members',
+    sa.Column('article_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('matched_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
+    sa.Column('rule', sa.String(length=32), nullable=False),
+    sa.Column('at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['article_id'], ['articles.id'], name=op.f('fk_story_members_article_id_articles'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('article_id', name=op.f('pk_story_members'))
+    )
     op.create_table('subscriptions',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=True, nullable=False),
     sa.Column('digest_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
@@ -344,7 +420,8 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['subscriber_id'], ['subscribers.id'], name=op.f('fk_subscriptions_subscriber_id_subscribers'), ondelete='CASCADE'),
     sa.ForeignKeyConstraint(['taste_id'], ['tastes.id'], name=op.f('fk_subscriptions_taste_id_tastes')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_subscriptions')),
-    sa.UniqueConstraint('digest_id', 'subscriber_id', name=op.f('uq_subscriptions_digest_id_subscriber_id'))
+    sa.UniqueConstraint('digest_id', 'subscriber_id', name=op.f('uq_subscriptions_digest_id_subscriber_id')),
+    sqlite_autoincrement=True
     )
     with op.batch_alter_table('subscriptions', schema=None) as batch_op:
         batch_op.create_index('ix_subscriptions_clock', ['digest_id', 'schedule_id', 'zone', 'subscriber_id'], unique=False)
@@ -367,7 +444,8 @@ def upgrade() -> None:
     sa.Column('leased_until', sa.DateTime(timezone=True), nullable=True),
     sa.ForeignKeyConstraint(['edition_id'], ['editions.id'], name=op.f('fk_batches_edition_id_editions'), ondelete='CASCADE'),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_batches')),
-    sa.UniqueConstraint('edition_id', 'part', 'n', name=op.f('uq_batches_edition_id_part_n'))
+    sa.UniqueConstraint('edition_id', 'part', 'n', name=op.f('uq_batches_edition_id_part_n')),
+    sqlite_autoincrement=True
     )
     with op.batch_alter_table('batches', schema=None) as batch_op:
         batch_op.create_index('ix_batches_open', ['not_before'], unique=False, sqlite_where=sa.text('NOT done'), postgresql_where=sa.text('NOT done'))
