@@ -58,8 +58,9 @@ _OURS = ("digest.sqlite3", "digest.sqlite3-wal", "digest.sqlite3-shm", "sample",
 
 _BRAND = {
     "name": "Harbour Times",
-    "postal_address": "Harbour Times\n1 Quay Street\nExample Harbour",
+    "postal_address": "1 Quay Street\nExample Harbour",
     "accent": "#0f5c6e",
+    "tagline": "A demonstration with real articles. Their dates were moved, so that the newest are from today.",
     "footer_links": "Imprint=https://example.org/imprint; Privacy=https://example.org/privacy",
 }
 _NAMES = (

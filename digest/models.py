@@ -62,6 +62,7 @@ class Publication(Base):
     logo_url: Mapped[str] = mapped_column(default="")
     accent: Mapped[str] = mapped_column(default="#0b5fad")
     postal_address: Mapped[str] = mapped_column(default="")
+    tagline: Mapped[str] = mapped_column(default="")
     footer_links: Mapped[list[Any]] = mapped_column(default=list)
     armed_for: Mapped[str | None]  # the public URL that mail may leave for; a copy under another URL mails nobody
 

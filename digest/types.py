@@ -93,6 +93,12 @@ class Dress:
     def of(cls, code: int) -> Dress:
         return cls(LANGUAGES[code >> 1], Format(code & 1))
 
+    @classmethod
+    def speaking(cls, language: str | None, format: Format = Format.HTML) -> Dress:
+        """The dress for a language tag: the nearest language that mails are written in, else English."""
+        base = (language or "").lower().partition("-")[0]
+        return cls(base if base in LANGUAGES else LANGUAGES[0], format)
+
 
 # ----------------------------------------------------------------------------- articles, as a source gives them
 
@@ -268,6 +274,7 @@ class Brand:
     timezone: str = "UTC"
     logo_url: str = ""
     postal_address: str = ""
+    tagline: str = ""  # one line on the front page: what readers find here
     accent: str = "#0b5fad"
     footer_links: tuple[tuple[str, str], ...] = ()  # (label, url)
 

@@ -432,3 +432,13 @@ def test_overlap_is_told(database: Database) -> None:
 
 def test_the_layout_is_compiled_once() -> None:
     assert renderer().layout("cards") is renderer().layout("cards")
+
+
+def test_a_publication_may_speak_a_language_that_mails_do_not(database: Database) -> None:
+    addresses = newsroom(database)
+    with database.transaction() as session:
+        session.execute(update(m.Publication).values(language="pt-br"))
+    office = Office(database)
+    assert office.preview("morning", AT).message
+    office.tick(AT)
+    assert arrivals(office, addresses) == [1, 1, 1]

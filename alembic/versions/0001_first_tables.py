@@ -92,6 +92,7 @@ def upgrade() -> None:
     sa.Column('logo_url', sa.Text(), nullable=False),
     sa.Column('accent', sa.Text(), nullable=False),
     sa.Column('postal_address', sa.Text(), nullable=False),
+    sa.Column('tagline', sa.Text(), nullable=False),
     sa.Column('footer_links', sa.JSON(), nullable=False),
     sa.Column('armed_for', sa.Text(), nullable=True),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_publication'))

@@ -32,7 +32,7 @@ from digest.models import (
     SystemMail,
     Taste,
 )
-from digest.types import LANGUAGES, DigestStatus, Dress, Format, SubscriptionStatus
+from digest.types import DigestStatus, Dress, Format, SubscriptionStatus
 
 CONFIRMATION_EVERY = timedelta(hours=24)
 CONFIRMATIONS_EVER = 3
@@ -469,8 +469,7 @@ def ensure_clocks(session: Session, schedule_id: int | None, zones: Iterable[str
 
 def dress_code(language: str | None, format: Format) -> int:
     """The dress of a reader; a language that mails do not speak falls back to the first one."""
-    base = (language or "").lower().replace("_", "-").partition("-")[0]
-    return Dress(base if base in LANGUAGES else LANGUAGES[0], format).code
+    return Dress.speaking((language or "").replace("_", "-"), format).code
 
 
 def ensure_taste(session: Session, topic_ids: Iterable[int]) -> int:

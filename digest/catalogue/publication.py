@@ -26,7 +26,7 @@ def publication(session: Session) -> Publication:
     row = session.get(Publication, 1)
     return row or Publication(
         id=1, name="", timezone="UTC", language="en", from_name="", logo_url="", accent=_DEFAULT.accent,
-        postal_address="", footer_links=[],
+        postal_address="", tagline="", footer_links=[],
     )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def ensure_publication(session: Session, defaults: Mapping[str, str] | None = No
         checked = {key: _checked(key, value) for key, value in (defaults or {}).items()}
         links = checked.pop("footer_links", [])
         row = {"id": 1, "name": "", "timezone": "UTC", "language": "en", "from_name": "", "logo_url": "",
-               "accent": _DEFAULT.accent, "postal_address": "", "footer_links": links}  # fmt: skip
+               "accent": _DEFAULT.accent, "postal_address": "", "tagline": "", "footer_links": links}  # fmt: skip
         insert_missing(session, Publication.__table__, [row | checked])  # type: ignore[arg-type]
     return session.execute(select(Publication)).scalar_one()
 
@@ -46,7 +46,8 @@ def brand(session: Session, public_url: str) -> Brand:
     row = publication(session)
     return Brand(
         name=row.name or _DEFAULT.name, url=public_url, language=row.language, timezone=row.timezone,
-        logo_url=row.logo_url, postal_address=row.postal_address, accent=row.accent,
+        logo_url=row.logo_url, postal_address=row.postal_address, tagline=row.tagline,
+        accent=row.accent,
         footer_links=tuple((str(label), str(url)) for label, url in row.footer_links),
     )  # fmt: skip
 
@@ -148,5 +149,6 @@ BRAND_KEYS: dict[str, Callable[[str], Any]] = {
     "logo_url": _address,
     "accent": _colour,
     "postal_address": _postal,
+    "tagline": _line,
     "footer_links": _links,
 }

@@ -186,7 +186,7 @@ def brand_show(door: Door, out: Output) -> None:
 @json_option
 @pass_door
 def brand_set(door: Door, values: tuple[str, ...], out: Output) -> None:
-    """Set name, timezone, language, accent, logo_url, postal_address, footer_links, from_name or mail_domain."""
+    """Set name, tagline, timezone, language, accent, logo_url, postal_address, footer_links, from_name, mail_domain."""
     from digest.catalogue import set_brand
 
     pairs = [value.partition("=") for value in values]
@@ -212,6 +212,7 @@ def _brand(app: Any) -> dict[str, Any]:
             "accent": row.accent,
             "logo_url": row.logo_url or None,
             "postal_address": row.postal_address or None,
+            "tagline": row.tagline or None,
             "footer_links": [{"label": label, "url": url} for label, url in row.footer_links],
             "from_name": row.from_name or None,
             "mail_domain": row.mail_domain,

@@ -226,7 +226,7 @@ class Editor:
 
     def cost(self, gathered: Gathered) -> Costed:
         layout = self._renderer.layout(gathered.view.layout)
-        dressed = layout.open(gathered.view, Dress(gathered.view.brand.language))
+        dressed = layout.open(gathered.view, Dress.speaking(gathered.view.brand.language))
         longest = max(gathered.sections.values(), key=len, default="")
         return Costed(
             costs={c.card.id: dressed.card_cost(StoryCard(c.card)) for c in gathered.candidates},
@@ -353,7 +353,7 @@ class Editor:
         items = pool.items(house)
         printer.learn_titles(session, items)
         try:
-            return printer.render(Dress(printer.view.brand.language).code, items).subject if items else ""
+            return printer.render(Dress.speaking(printer.view.brand.language).code, items).subject if items else ""
         except RenderError:
             return str(edition.recipe["name"])
 

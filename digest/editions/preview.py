@@ -62,7 +62,7 @@ def preview(
         printer = Printer.load(session, edition, renderer, post)
         items = pool.items(outcome)
         printer.learn_titles(session, items)
-        dress = reader.dress if reader else Dress(gathered.view.brand.language).code
+        dress = reader.dress if reader else Dress.speaking(gathered.view.brand.language).code
         rendered = printer.render(dress, items) if items else None
         message = _message(printer, rendered, reader, at) if rendered else None
         rows = ledger.editions.pool(session, edition.id)
