@@ -5,7 +5,7 @@ One face for the rooms above:
 * `digests`   the standing recipes and their schedules
 * `editions`  clocks, opening, pools, states
 * `history`   what readers have had, and the release that adds to it
-* `batches`   leases, groups of answers, takeover, retry
+* `batches`   leases, groups of answers, takeover, retry; `hotpath`: the statements of a sender's commit
 * `readings`  deliveries, counts, the archive
 * `mails`     system mails that wait, mails that the capture server caught
 

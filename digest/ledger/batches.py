@@ -17,15 +17,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, exists, func, insert, not_, or_, select, update
+from sqlalchemy import func, insert, not_, or_, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from digest.db import clock
 from digest.errors import LeaseLost
+from digest.ledger import hotpath
 from digest.ledger.history import pack_ids, pack_ordinals, unpack_ids, unpack_ordinals
-from digest.models import Attempt, Batch, Edition, Subscriber, Subscription, Suppression
-from digest.types import TERMINAL, EditionStatus, Outcome, Result, SubscriptionStatus
+from digest.models import Attempt, Batch, Edition, Subscriber, Subscription
+from digest.types import TERMINAL, EditionStatus, Outcome, Result
 
 #: (number of the coming retry, batch id) → how long a deferred delivery waits before it.
 Wait = Callable[[int, int], timedelta]
@@ -255,20 +256,25 @@ def group(
 
     Returns the recipients of *granting* that must not go out, with what to record for them. Raises LeaseLost.
     """
+    hot = hotpath.of(session)
     now = clock(session)
     for move in moves:
-        _fenced(session, worker, move.batch, {"wire_to": move.wire_to, "leased_until": now + lease})
+        b = move.batch
+        if not hot.advance(b.batch_id, worker, b.fence, move.wire_to, now + lease):
+            raise _lost(b)
     if answers:
-        session.execute(
-            insert(Attempt), [_answer_row(a, worker, now) for a in answers]
-        )  # the unique index refuses a second end
+        hot.record([_answer_row(a, worker) for a in answers], now)  # the unique index refuses a second end
     for move in moves:
         if move.finished:
             batch = session.get_one(Batch, move.batch.batch_id, populate_existing=True)
             batch.done, batch.leased_until = True, None
             session.flush()
             _requeue(session, session.get_one(Edition, batch.edition_id, populate_existing=True), batch, wait)
-    return _refused(session, granting)
+    return _refused(hot, granting)
+
+
+def _lost(batch: Claimed) -> LeaseLost:
+    return LeaseLost(f"batch {batch.batch_id} was taken over by another worker")
 
 
 def _fenced(session: Session, worker: str, batch: Claimed, values: Mapping[str, Any]) -> None:
@@ -280,40 +286,25 @@ def _fenced(session: Session, worker: str, batch: Claimed, values: Mapping[str, 
     )
     assert isinstance(result, CursorResult)
     if result.rowcount != 1:
-        raise LeaseLost(f"batch {batch.batch_id} was taken over by another worker")
+        raise _lost(batch)
 
 
-def _refused(session: Session, granting: Sequence[Recipient]) -> dict[Recipient, Outcome]:
+def _refused(hot: hotpath.HotPath, granting: Sequence[Recipient]) -> dict[Recipient, Outcome]:
     """Re-check at the last moment: cancelled or paused edition, suppression, unsubscribe."""
     refused: dict[Recipient, Outcome] = {}
     by_edition: dict[tuple[int, int], list[Recipient]] = {}
     for r in granting:
         by_edition.setdefault((r.batch.edition_id, r.batch.digest_id), []).append(r)
     for (edition_id, digest_id), recipients in by_edition.items():
-        status = session.execute(select(Edition.status).where(Edition.id == edition_id)).scalar_one()
+        status = hot.edition_status(edition_id)
         if status != EditionStatus.SENDING:
             result = Result.CANCELLED if status == EditionStatus.CANCELLED else Result.DEFERRED
             refused |= dict.fromkeys(recipients, Outcome(result, text=f"the edition is {status}"))
             continue
-        wanted = _still_wanted(session, digest_id, [r.subscriber_id for r in recipients])
+        wanted = hot.still_wanted(digest_id, [r.subscriber_id for r in recipients])
         gone = Outcome(Result.SUPPRESSED, text="unsubscribed or suppressed since the release")
         refused |= {r: gone for r in recipients if r.subscriber_id not in wanted}
     return refused
-
-
-def _still_wanted(session: Session, digest_id: int, ids: Sequence[int]) -> set[int]:
-    suppressed = exists().where(Suppression.address_key == Subscriber.address_key)
-    return set(
-        session.scalars(
-            select(Subscriber.id)
-            .join(Subscription, Subscription.subscriber_id == Subscriber.id)
-            .where(
-                and_(Subscription.digest_id == digest_id, Subscriber.id.in_(list(ids))),
-                Subscription.status == SubscriptionStatus.ACTIVE,
-                not_(suppressed),
-            )
-        )
-    )
 
 
 def hand_back(session: Session, *, worker: str, batch: Claimed, left: Sequence[Recipient]) -> None:
@@ -333,11 +324,14 @@ def _row(
     }  # fmt: skip
 
 
-def _answer_row(answer: Answer, worker: str, now: datetime) -> dict[str, Any]:
-    r = answer.recipient
+def _answer_row(answer: Answer, worker: str) -> hotpath.AttemptRow:
+    r, said = answer.recipient, answer.outcome
     b = r.batch
     r.attempts += 1
-    return _row(b.month, b.edition_id, r.subscriber_id, r.attempts, r.address, answer.outcome, b.batch_id, worker, now)
+    return (
+        b.month, b.edition_id, r.subscriber_id, r.attempts, said.result.value, said.code, said.enhanced, said.text,
+        r.address, b.batch_id, worker,
+    )  # fmt: skip
 
 
 # ----------------------------------------------------------------------------- what was deferred
