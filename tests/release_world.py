@@ -213,10 +213,13 @@ class World:
         s.flush()
         pool = self.pool(day, kind)
         rows = [
-            {"edition_id": row.id, "article_id": a, "rank": i, "story_id": st.id, "verdict": "out", "reason": ""}
+            {
+                "edition_id": row.id, "article_id": a, "rank": i, "story_id": st.id, "topics": sorted(st.topics),
+                "verdict": "out", "reason": "",
+            }
             for i, st in enumerate(pool.stories)
             for a in st.articles
-        ]
+        ]  # fmt: skip
         if not rows:
             return
         s.execute(insert(m.EditionArticle), rows)
