@@ -1,9 +1,15 @@
 """Picking over integers: what is in, what is out, and why."""
 
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digest.selection import MORE, NOTHING, Limits, Pool, Reason, Story, StoryPart, bits, group_stories
+from digest.selection import MORE, NOTHING, Caps, Limits, Pool, Reason, Story, StoryPart, bits, group_stories
 
 
 def pool(*topics: set[int], cost: int = 10, **limits: int) -> Pool:
@@ -85,3 +91,197 @@ def test_every_candidate_has_one_verdict_and_no_rule_is_broken(
     for article, section in items:
         assert section == 0 if not taste else section in topics[article - 1] & taste
     assert outcome == p.pick(places, reach & ~seen), "the same again"
+
+
+# ----------------------------------------------------------------------------- quotas, caps, sections
+
+
+def capped(stories: Sequence[Story], caps: Caps, **limits: int) -> Pool:
+    return Pool(stories, [1, 2, 3, 4, 5, 6], caps=caps, limits=Limits(**limits))
+
+
+def told(p: Pool, topics: set[int] = frozenset(), seen: int = 0) -> list[tuple[str, Reason]]:  # type: ignore[assignment]
+    places, reach = p.taste(topics)
+    return list(p.explain(places, reach, seen, p.pick(places, reach & ~seen)).values())
+
+
+def story(n: int, *topics: int, **more: object) -> Story:
+    return Story(n, (n,), frozenset(topics), **more)  # type: ignore[arg-type]
+
+
+IN, OUT = ("in", Reason.PICKED), "out"
+
+
+def test_a_quota_keeps_the_best_of_its_topic_and_lets_the_next_come_up() -> None:
+    p = capped([story(1, 1), story(2, 1), story(3, 1), story(4, 2)], Caps(quotas=((1, 2),)), maximum=3)
+    assert told(p) == [IN, IN, (OUT, Reason.QUOTA), IN]
+
+
+def test_a_share_holds_by_primary_category_but_not_for_who_chose_topics() -> None:
+    p = capped([story(n, 1, 2, primary=1) for n in (1, 2, 3)], Caps(share=2))
+    assert told(p) == [IN, IN, (OUT, Reason.SHARE)]
+    assert told(p, {1}) == [IN, IN, IN]
+
+
+def test_authors_and_sources_have_their_caps() -> None:
+    by = [story(1, authors=("Ann",), source=1), story(2, authors=("ann", "Bo"), source=2), story(3, source=2)]
+    assert told(capped(by, Caps(per_author=1))) == [IN, (OUT, Reason.AUTHOR), IN]
+    assert told(capped(by, Caps(per_source=1))) == [IN, IN, (OUT, Reason.SOURCE)]
+
+
+def test_a_pin_is_taken_whatever_the_caps_say_and_counts() -> None:
+    p = capped([story(n, 1, pinned=n < 3) for n in (1, 2, 3)], Caps(quotas=((1, 1),)))
+    assert told(p) == [("in", Reason.PINNED), ("in", Reason.PINNED), (OUT, Reason.QUOTA)]
+    assert told(replace(p, limits=Limits(maximum=1)))[1] == (OUT, Reason.MAXIMUM)
+
+
+def test_under_the_minimum_after_the_caps_nothing_goes_out() -> None:
+    p = capped([story(1, 1), story(2, 1)], Caps(quotas=((1, 1),)), minimum=2)
+    assert told(p) == [(OUT, Reason.MINIMUM), (OUT, Reason.QUOTA)]
+
+
+def test_a_plain_digest_has_the_sections_it_asks_for() -> None:
+    stories = [story(1, 2, 3, primary=3), story(2, 1, 2), story(3, 5), story(4, 2)]
+    p = capped(stories, Caps(sections=frozenset({1, 2, 3})))
+    assert p.items(p.pick(0, p.everything)) == [(3, 0), (2, 1), (4, 2), (1, 3)]
+
+
+def test_places_are_kept_for_each_section_and_none_takes_more_than_its_own() -> None:
+    stories = [story(1, 1), story(2, 1), story(3, 1), story(4, 2)]
+    kept = capped(stories, Caps(section_min=1, sections=frozenset({1, 2})), maximum=2)
+    assert told(kept) == [IN, (OUT, Reason.MAXIMUM), (OUT, Reason.MAXIMUM), IN]
+    full = capped(stories, Caps(section_max=2, sections=frozenset({1, 2})))
+    assert told(full) == [IN, IN, (OUT, Reason.SECTION), IN]
+    assert told(replace(full, caps=Caps(section_max=1)), {1, 2}) == [
+        IN, (OUT, Reason.SECTION), (OUT, Reason.SECTION), IN,
+    ]  # fmt: skip
+
+
+def test_more_like_this_is_left_out() -> None:
+    titles = ["Senate passes the budget bill", "The budget bill passes Senate", "Rain in the north"]
+    stories = [story(n, title=t) for n, t in enumerate(titles, 1)]
+    assert told(capped(stories, Caps(alike=75))) == [IN, (OUT, Reason.ALIKE), IN]
+    about = [story(1, 1, 2, 3), story(2, 1, 2, 3), story(3, 1)]
+    assert told(capped(about, Caps(alike=100))) == [IN, (OUT, Reason.ALIKE), IN], "one topic in common tells nothing"
+
+
+# A second picking, slow and in plain sets, straight from the words of docs/selection.md.
+
+
+def slow(stories: Sequence[Story], caps: Caps, limits: Limits, topics: set[int], seen: set[int]) -> list[int]:
+    order = [1, 2, 3, 4, 5, 6]
+    heads = topics or caps.sections
+    open_ = [s for s in stories if s.id not in seen and (not topics or s.topics & topics)]
+    got: list[Story] = []
+
+    def section(s: Story) -> int:
+        return s.primary if s.primary in heads else next((t for t in order if t in heads & s.topics), 0)  # type: ignore[return-value]
+
+    def fits(s: Story) -> bool:
+        def few(same: Sequence[bool], most: int) -> bool:
+            return not most or sum(same) < most
+
+        return (
+            all(few([t in g.topics for g in got], most) for t, most in caps.quotas if t in s.topics)
+            and (bool(topics) or s.primary is None or few([g.primary == s.primary for g in got], caps.share))
+            and all(few([a in g.authors for g in got], caps.per_author) for a in s.authors)
+            and (s.source is None or few([g.source == s.source for g in got], caps.per_source))
+            and (not section(s) or few([section(g) == section(s) for g in got], caps.section_max))
+            and not any(alike(s, g) for g in got)
+        )
+
+    def alike(a: Story, b: Story) -> bool:
+        if not caps.alike:
+            return False
+        x, y = (set(re.findall(r"\w{3,}", t.title)) for t in (a, b))
+        return any(
+            min(len(p), len(q)) >= least and len(p & q) / len(p | q) >= caps.alike / 100
+            for p, q, least in ((x, y, 1), (a.topics, b.topics, 3))
+        )
+
+    got += [s for s in open_ if s.pinned][: limits.maximum]
+    for n in range(1, caps.section_min + 1):
+        for head in [t for t in order if t in heads]:
+            if len(got) < limits.maximum and sum(section(g) == head for g in got) < n:
+                got += [s for s in open_ if s not in got and section(s) == head and fits(s)][:1]
+    for s in open_:
+        if len(got) < limits.maximum and s not in got and fits(s):
+            got.append(s)
+    return sorted(s.id for s in got) if len(got) >= limits.minimum else []
+
+
+@st.composite
+def drawn_stories(draw: st.DrawFn) -> list[Story]:
+    one = st.builds(
+        lambda topics, first, authors, source, title, pinned: (topics, first, authors, source, title, pinned),
+        st.frozensets(st.integers(1, 6), max_size=4), st.booleans(), st.frozensets(st.sampled_from("abc"), max_size=2),
+        st.sampled_from([None, 1, 2]), st.lists(st.sampled_from(["rain", "vote", "bank", "goal"]), max_size=3),
+        st.sampled_from([False, False, False, True]),
+    )  # fmt: skip
+    found = sorted(draw(st.lists(one, max_size=10)), key=lambda d: not d[5])  # pins stand first in a pool
+    return [
+        story(n, *topics, primary=min(topics) if topics and first else None, authors=tuple(sorted(authors)),
+              source=source, title=" ".join(title), pinned=pinned, cost=10)
+        for n, (topics, first, authors, source, title, pinned) in enumerate(found, 1)
+    ]  # fmt: skip
+
+
+few = st.sampled_from([0, 0, 0, 1, 2, 3])
+drawn_caps = st.builds(
+    Caps,
+    quotas=st.dictionaries(st.integers(1, 6), st.integers(1, 3), max_size=3).map(lambda d: tuple(d.items())),
+    share=few, per_author=few, per_source=few, section_min=few, section_max=few,
+    sections=st.frozensets(st.integers(1, 6), max_size=4), alike=st.sampled_from([0, 0, 0, 40, 75, 100]),
+)  # fmt: skip
+
+
+@settings(max_examples=400)
+@given(drawn_stories(), drawn_caps, st.frozensets(st.integers(1, 6), max_size=4), st.sets(st.integers(1, 10)),
+       st.integers(1, 3), st.integers(0, 6), st.sampled_from([95_000, 60, 25]))  # fmt: skip
+def test_no_rule_is_broken_whatever_is_asked_for(
+    stories: list[Story], caps: Caps, topics: frozenset[int], seen: set[int], minimum: int, extra: int, room: int
+) -> None:
+    limits = Limits(minimum, minimum + extra, room, section_cost=3)
+    p = capped(stories, caps)
+    p = replace(p, limits=limits)
+    taken = sum(1 << (n - 1) for n in seen if n <= len(stories))
+    places, reach = p.taste(topics)
+    outcome = p.pick(places, reach & ~taken)
+    expected = slow(stories, caps, limits, set(topics), seen)
+    chosen = [i + 1 for i in bits(p.choose(places, reach & ~taken))]
+    assert (chosen if len(chosen) >= minimum else []) == expected
+
+    items = [(a, s) for a, s in p.items(outcome) if a]
+    picked = sorted(a for a, _ in items)
+    assert picked == expected[: len(picked)], "the room takes from the end"
+    assert sum(10 for _ in items) + 3 * len({s for _, s in items if s}) <= room
+    assert [s for _, s in items] == sorted(s for _, s in items), "sections stand in the order of the site"
+    for article, section in items:
+        mine, heads = stories[article - 1], topics or caps.sections
+        assert section == (mine.primary if mine.primary in heads else min(mine.topics & heads, default=0))
+
+    verdicts = p.explain(places, reach, taken, outcome)
+    assert list(verdicts) == [s.id for s in stories]
+    assert sorted(n for n, (v, _) in verdicts.items() if v == "in") == picked
+    for n, (_, reason) in verdicts.items():
+        assert (reason in (Reason.PICKED, Reason.PINNED)) == (n in picked)
+        assert (reason is Reason.SEEN) == (n in seen and bool(not topics or stories[n - 1].topics & topics))
+        assert (reason is Reason.MINIMUM) <= (not expected)
+        assert (reason is Reason.NO_ROOM) == (n in expected and n not in picked)
+    assert outcome == replace(p).pick(places, reach & ~taken), "another process picks the same"
+
+
+@settings(max_examples=300)
+@given(drawn_stories(), drawn_caps, st.frozensets(st.integers(1, 6), max_size=4), st.integers(1, 6), st.data())
+def test_what_was_not_picked_makes_no_difference(
+    stories: list[Story], caps: Caps, topics: frozenset[int], maximum: int, data: st.DataObject
+) -> None:
+    def choose(these: Sequence[Story]) -> list[int]:
+        p = capped(these, caps, maximum=maximum)
+        return [these[i].id for i in bits(p.choose(*p.taste(topics)))]
+
+    chosen = choose(stories)
+    others = [s for s in stories if s.id not in chosen]
+    if others:
+        gone = data.draw(st.sampled_from(others))
+        assert choose([s for s in stories if s is not gone]) == chosen

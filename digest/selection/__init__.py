@@ -1,0 +1,36 @@
+"""Which stories a reader gets, and why not the others. Pure: no SQL, no clock, no rendering. The face of the room.
+
+story     a story of the pool, limits, outcome, reasons; candidates → stories
+caps      quotas, caps and places kept for sections, as sets of stories
+pool      picking and explaining, over integers
+"""
+
+from digest.selection.caps import Caps
+from digest.selection.pool import Pool
+from digest.selection.story import (
+    HTML_BUDGET,
+    MORE,
+    NOTHING,
+    Limits,
+    Outcome,
+    Reason,
+    Story,
+    StoryPart,
+    bits,
+    group_stories,
+)
+
+__all__ = [
+    "HTML_BUDGET",
+    "MORE",
+    "NOTHING",
+    "Caps",
+    "Limits",
+    "Outcome",
+    "Pool",
+    "Reason",
+    "Story",
+    "StoryPart",
+    "bits",
+    "group_stories",
+]

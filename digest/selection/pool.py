@@ -1,0 +1,252 @@
+"""Which stories a reader gets: pure, over integers. No SQL, no clock, no rendering.
+
+A pool is candidates in order, best first, grouped into stories. A set of stories is one integer (bit i = the i-th best
+story), so that what is unseen, matching and within the limits is a few machine words: microseconds an outcome.
+
+    Pool.pick(places, available)
+    ├ choose    which stories: pins, then the places kept for sections, then the best that no cap keeps out
+    └ lay out   best first into their sections, until the mail has no room; sections in the site-wide order
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+
+from digest.selection.caps import Caps, Choice, Group, alike_masks, groups_of
+from digest.selection.story import MORE, NOTHING, Limits, Outcome, Reason, Story, bits
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Stories, best first, and the site-wide order of topics (ids); sections stand in that order."""
+
+    stories: Sequence[Story]
+    topic_order: Sequence[int] = ()
+    limits: Limits = field(default_factory=Limits)
+    caps: Caps = field(default_factory=Caps)
+
+    @cached_property
+    def everything(self) -> int:
+        return (1 << len(self.stories)) - 1
+
+    @cached_property
+    def rank_of(self) -> dict[int, int]:
+        """Topic id → its place among the topics that occur in this pool; places are the bits of a topic set."""
+        here = frozenset().union(*(s.topics for s in self.stories)) if self.stories else frozenset()
+        order = [t for t in self.topic_order if t in here]
+        order += sorted(here.difference(order))
+        return {t: i for i, t in enumerate(order)}
+
+    @cached_property
+    def _topic_at(self) -> list[int]:
+        return list(self.rank_of)
+
+    @cached_property
+    def _reach(self) -> list[int]:
+        """Topic place → the stories that have it."""
+        reach = [0] * len(self.rank_of)
+        for i, story in enumerate(self.stories):
+            for topic in story.topics:
+                reach[self.rank_of[topic]] |= 1 << i
+        return reach
+
+    @cached_property
+    def _topic_bits(self) -> list[int]:
+        return [sum(1 << self.rank_of[t] for t in s.topics) for s in self.stories]
+
+    @cached_property
+    def _primary_bit(self) -> list[int]:
+        return [1 << self.rank_of[s.primary] if s.primary in self.rank_of else 0 for s in self.stories]
+
+    @cached_property
+    def bit_of(self) -> dict[int, int]:
+        """Story id → its bit."""
+        return {s.id: 1 << i for i, s in enumerate(self.stories)}
+
+    def taste(self, topics: Collection[int]) -> tuple[int, int]:
+        """A set of topic ids → (its places here, the stories it reaches). No topics: the whole digest, as (0, all)."""
+        if not topics:
+            return 0, self.everything
+        places = sum(1 << self.rank_of[t] for t in topics if t in self.rank_of)
+        reach = 0
+        for place in bits(places):
+            reach |= self._reach[place]
+        return places, reach
+
+    # ------------------------------------------------------------------------- what the caps say of this pool
+
+    @cached_property
+    def _binding(self) -> bool:
+        return self.caps.binding
+
+    @cached_property
+    def _pinned(self) -> int:
+        return sum(1 << i for i, s in enumerate(self.stories) if s.pinned)
+
+    @cached_property
+    def _headings(self) -> int:
+        """Places of the topics that head sections where a reader chose none; 0: no sections."""
+        return sum(1 << self.rank_of[t] for t in self.caps.sections if t in self.rank_of)
+
+    @cached_property
+    def _alike(self) -> list[int]:
+        return alike_masks(self.stories, self.caps.alike) if self.caps.alike else []
+
+    @cached_property
+    def _groups(self) -> tuple[tuple[list[Group], list[list[int]]], ...]:
+        """(groups, story → its groups), for those who chose no topics and for those who did."""
+        plain = groups_of(self.stories, self.caps, personal=False) + self._full_sections(self._headings)
+        return tuple((g, self._group_index(g)) for g in (plain, groups_of(self.stories, self.caps, personal=True)))
+
+    def _group_index(self, groups: Sequence[Group]) -> list[list[int]]:
+        index: list[list[int]] = [[] for _ in self.stories]
+        for n, group in enumerate(groups):
+            for i in bits(group.mask):
+                index[i].append(n)
+        return index
+
+    def _full_sections(self, places: int) -> list[Group]:
+        most = self.caps.section_max
+        if not most:
+            return []
+        return [Group(m, most, Reason.SECTION) for m in self._section_masks(places) if m.bit_count() > most]
+
+    def _section_masks(self, places: int) -> list[int]:
+        """The stories of each section, in the order of the sections: `_section` for all stories at once."""
+        primary = 0
+        for place in bits(places):
+            primary |= self._is_primary[place]
+        masks, rest = [], self.everything & ~primary
+        for place in bits(places):
+            masks.append(self._is_primary[place] | self._reach[place] & rest)
+            rest &= ~self._reach[place]
+        return masks
+
+    @cached_property
+    def _is_primary(self) -> list[int]:
+        """Topic place → the stories whose primary category it is."""
+        masks = [0] * len(self.rank_of)
+        for i, bit in enumerate(self._primary_bit):
+            if bit:
+                masks[bit.bit_length() - 1] |= 1 << i
+        return masks
+
+    def _terms(self, places: int) -> tuple[list[Group], list[list[int]]]:
+        """(groups, story → its groups) that bind a mail with these *places*."""
+        groups, index = self._groups[1 if places else 0]
+        if not places or not self.caps.section_max:
+            return groups, index
+        sections = self._full_sections(places)  # differ from reader to reader: few, and made on the spot
+        if not sections:
+            return groups, index
+        own, groups = list(index), groups + sections
+        for n, section in enumerate(sections, len(groups) - len(sections)):
+            for i in bits(section.mask):
+                own[i] = [*own[i], n]
+        return groups, own
+
+    # ------------------------------------------------------------------------- picking
+
+    def pick(self, places: int, available: int) -> Outcome:
+        """The outcome for a taste's *places* and its *available* (unseen, reached) stories. Pure and deterministic."""
+        if available.bit_count() < self.limits.minimum:
+            return NOTHING
+        if self._binding:
+            available = self.choose(places, available)
+            if available.bit_count() < self.limits.minimum:
+                return NOTHING
+        places = places or self._headings
+        sections: dict[int, int] = {}
+        room, shown = self.limits.room, 0
+        for i in islice(bits(available), self.limits.maximum):
+            section = self._section(i, places)
+            cost = self.stories[i].cost + (self.limits.section_cost if section >= 0 and section not in sections else 0)
+            if cost > room:
+                break  # the order is kept: what finds no room now comes first next time
+            room -= cost
+            sections[section] = sections.get(section, 0) | 1 << i
+            shown |= 1 << i
+        picked = tuple((self._topic_at[s] if s >= 0 else 0, sections[s]) for s in sorted(sections))
+        wanted = min(available.bit_count(), self.limits.maximum)
+        if picked and shown.bit_count() < wanted:
+            return (*picked, (MORE, wanted - shown.bit_count()))
+        return picked
+
+    def choose(self, places: int, available: int) -> int:
+        """The stories that limits and caps allow, the mail's room aside."""
+        if not self._binding:
+            return sum(1 << i for i in islice(bits(available), self.limits.maximum))
+        groups, index = self._terms(places)
+        choice = Choice(available, self.limits.maximum, groups, index, self._alike)
+        choice.pins(available & self._pinned)
+        if self.caps.section_min:
+            choice.reserve(self._section_masks(places or self._headings), self.caps.section_min)
+        return choice.fill()
+
+    def _section(self, story: int, places: int) -> int:
+        """Place of the section a story stands in: its primary category's if chosen, else the first; -1: none fits."""
+        if not places:
+            return -1
+        if places & self._primary_bit[story]:
+            return self._primary_bit[story].bit_length() - 1
+        mine = places & self._topic_bits[story]
+        return (mine & -mine).bit_length() - 1
+
+    def items(self, outcome: Outcome) -> list[tuple[int, int]]:
+        """(article id, section topic id) of an outcome, in the order of the mail; "also" articles follow their lead.
+
+        Shown and also alike are claims: neither comes to this reader again. Article 0 stands for "and n more", n in
+        the section's place: it claims nothing.
+        """
+        items: list[tuple[int, int]] = []
+        for section, here in outcome:
+            if section == MORE:
+                items.append((0, here))
+            else:
+                items += [(a, section) for i in bits(here) for a in self.stories[i].articles]
+        return items
+
+    # ------------------------------------------------------------------------- explaining
+
+    def explain(self, places: int, reach: int, seen: int, outcome: Outcome) -> dict[int, tuple[str, Reason]]:
+        """Story id → (in | out, reason): exactly one for every story of the pool."""
+        shown = 0
+        for section, here in outcome:
+            shown |= here if section != MORE else 0
+        chosen = self.choose(places, reach & ~seen)
+        refused = self._refused(places, chosen)
+        verdicts = {}
+        for i, story in enumerate(self.stories):
+            if 1 << i & shown:
+                verdicts[story.id] = "in", Reason.PINNED if story.pinned else Reason.PICKED
+            else:
+                verdicts[story.id] = "out", self._left_out(i, reach, seen, chosen, refused)
+        return verdicts
+
+    def _left_out(self, i: int, reach: int, seen: int, chosen: int, refused: Mapping[int, Reason]) -> Reason:
+        b = 1 << i
+        if not b & reach:
+            return Reason.OTHER_TOPICS
+        if b & seen:
+            return Reason.SEEN
+        if b & chosen:
+            return Reason.MINIMUM if chosen.bit_count() < self.limits.minimum else Reason.NO_ROOM
+        return refused.get(i, Reason.MAXIMUM)
+
+    def _refused(self, places: int, chosen: int) -> dict[int, Reason]:
+        """Story → the cap that keeps it out beside the *chosen*."""
+        if not self._binding:
+            return {}
+        groups, index = self._terms(places)
+        full = [g.full(chosen) for g in groups]
+        refused = {}
+        for i in bits(self.everything & ~chosen & ~self._pinned):
+            reason = next((groups[n].reason for n in index[i] if full[n]), None)
+            if reason is None and self._alike and self._alike[i] & chosen:
+                reason = Reason.ALIKE
+            if reason is not None:
+                refused[i] = reason
+        return refused
