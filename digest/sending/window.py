@@ -72,9 +72,10 @@ class Sent:
 
 
 class Sender:
-    """Sends what can be claimed, then returns. Implements the pool's Grants.
+    """Sends what can be claimed, then returns. Implements the transport's Grants.
 
-    Every method but `_claim_now`, `_group_now` runs on the event loop; those two run on a thread of their own each.
+    Every method runs on the event loop. The store's calls do not: `claim` has a thread of its own, because it reads and
+    renders a whole batch and must not delay a group; `group` and `hand_back` have another.
     """
 
     def __init__(
