@@ -211,7 +211,7 @@ class Topic(Base):
 
 
 class TopicSlug(Base):
-    """Slugs a topic had, or was merged from: kept for redirects, and so that a merge holds through the next ingest."""
+    """Slugs that a topic had before it was renamed: they go on leading to it. A merged topic keeps its own."""
 
     __tablename__ = "topic_slugs"
     kind: Mapped[str] = mapped_column(String(16), primary_key=True)
@@ -220,7 +220,7 @@ class TopicSlug(Base):
 
 
 class TopicName(Base):
-    """Spellings of a topic and how many articles use each: the most used one is its name."""
+    """Spellings of a topic and how many articles came with each: the most used one is its name."""
 
     __tablename__ = "topic_names"
     topic_id: Mapped[int] = _ref("topics.id", primary_key=True)

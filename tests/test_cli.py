@@ -620,7 +620,7 @@ def commands(command: click.Command = cli, path: tuple[str, ...] = ()) -> Iterat
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
             yield from commands(inner, (*path, name))
-    else:
+    if not isinstance(command, click.Group) or (command.invoke_without_command and path):
         yield " ".join(path), command
 
 

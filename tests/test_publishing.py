@@ -230,6 +230,33 @@ def test_hidden_and_merged_topics_are_no_feeds(
     assert shelf.entry("/feeds/tag/climate.rss") is None
 
 
+def test_feeds_of_renamed_merged_and_hidden_topics_say_where_they_went(
+    site: Database, shelf: Shelf, clock: Clock
+) -> None:
+    def went(path: str) -> tuple[str, bool]:
+        slot = shelf.ready(path) or shelf.refresh(path).result()
+        assert slot.entry is None
+        return slot.moved, slot.gone
+
+    assert shelf.entry("/feeds/tag/climate.rss") is not None
+    with site.transaction() as session:
+        build.topic(session, "Weather", kind="tag")
+        catalogue.rename(session, "tag:climate", "Climate & Sky")
+    clock.tick()
+    assert went("/feeds/tag/climate.rss") == ("/feeds/tag/climate-sky.rss", True)
+    assert shelf.entry("/feeds/tag/climate-sky.rss") is not None
+    with site.transaction() as session:
+        catalogue.merge(session, "tag:climate", "tag:weather")
+    clock.tick()
+    assert went("/feeds/tag/climate.atom") == went("/feeds/tag/climate-sky.atom") == ("/feeds/tag/weather.atom", True)
+    assert shelf.entry("/feeds/tag/weather.atom") is not None
+    with site.transaction() as session:
+        catalogue.hide(session, "tag:weather")
+    clock.tick()
+    assert went("/feeds/tag/climate.json") == went("/feeds/tag/weather.json") == ("", True)
+    assert went("/feeds/tag/none.rss") == went("/feeds/author/none.rss") == ("", False)
+
+
 def test_editions_from_before_going_live_leave_the_feed(site: Database, shelf: Shelf, clock: Clock) -> None:
     assert len(titles(shelf, "/feeds/digest/morning.json")) == 2
     with site.transaction() as session:

@@ -283,6 +283,18 @@ def test_a_change_is_served_within_two_seconds(site: Database, app: FeedsApp) ->
 # ----------------------------------------------------------------------------- other answers
 
 
+def test_a_feed_that_moved_is_301_and_one_that_is_no_more_410(site: Database, app: FeedsApp) -> None:
+    with site.transaction() as session:
+        catalogue.rename(session, "tag:climate", "Klima & Ökologie", slug="klima-日")
+    got = ask(app, "/feeds/tag/climate.rss")
+    assert (got.status, got.headers["location"]) == (301, "/feeds/tag/klima-%E6%97%A5.rss")
+    with site.transaction() as session:
+        catalogue.hide(session, "tag:climate")
+    time.sleep(1.1)
+    assert ask(app, "/feeds/tag/climate.rss").status == 410
+    assert ask(app, "/feeds/tag/climate.rss", method="HEAD").status == 410
+
+
 @pytest.mark.parametrize(
     "path", ["/feeds/tag/none.rss", "/feeds/all.xml", "/feeds/", "/feeds/tag/", "/feeds/all", "/x"]
 )

@@ -34,6 +34,7 @@ from digest.audience.subscriptions import (
     suppress,
     unsubscribe,
 )
+from digest.audience.tastes import follow_merge
 from digest.audience.tokens import Keys, Links, Tokens, ensure_secrets
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "ensure_taste",
     "export",
     "find",
+    "follow_merge",
     "forget_unconfirmed",
     "import_csv",
     "invitation",

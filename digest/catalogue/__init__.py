@@ -6,7 +6,8 @@ of fetching and cleaning (sources, text: work hands the results in) nor of what 
 
     publication   the one row of the publication, checked settings of the brand
     sourcerows    where articles come from, as rows
-    topics        categories and tags, their tree, counts and order
+    topics        categories and tags, their tree, spellings, counts and order
+    curating      an editor's word on topics: hidden, renamed, merged
     identity      pure: the names of an article, and which article an item is
     storing       items → rows, set-wise; scheduled → published; removal
     reading       lists, months, candidates, feed items
@@ -14,6 +15,7 @@ of fetching and cleaning (sources, text: work hands the results in) nor of what 
 """
 
 from digest.catalogue.publication import brand, ensure_publication, publication, set_brand
+from digest.catalogue.curating import hide, merge, named_topic, rename
 from digest.catalogue.reading import (
     ArticleRow,
     article_row,
@@ -62,9 +64,12 @@ __all__ = [
     "publish_due",
     "remove",
     "remove_source",
+    "hide",
     "set_brand",
     "store",
     "topic_order",
+    "merge",
     "topic_rows",
     "where",
 ]
+    "rename",

@@ -22,8 +22,8 @@ from sqlalchemy.orm import Session
 
 from digest.catalogue.identity import Chooser, Match, Name, Names, Seen, is_global, names_of, shared_names, tidy_guid
 from digest.catalogue.shared import chunks, insert_missing, take_turn
-from digest.catalogue.topics import Tree, ensure_topics, tidy
-from digest.catalogue.versions import bump
+from digest.catalogue.topics import Tree, count_spellings, ensure_topics, tidy
+from digest.catalogue.versions import bump, bump_all
 from digest.models import Article, ArticleAlias, ArticleAuthor, ArticleTopic, Source, Topic
 from digest.text import slugify, strip_controls
 from digest.types import ArticleStatus, CleanArticle, RawArticle, TopicKind, TopicRef
@@ -75,6 +75,7 @@ class _Item:
     names: list[tuple[str, str]]  # authors: (slug, name)
     content_hash: str
     match: Match = field(default_factory=lambda: Match(None, Names()))
+    named: int  # so many of ``refs`` did the item itself spell; the others are its source's default categories
     unheard: list[Name] = field(default_factory=list)  # names that no article goes by yet
 
     @property
@@ -119,10 +120,12 @@ def store(
     topics = ensure_topics(session, (ref for i in [*new, *changed] for ref in i.refs)) if new or changed else {}
     _insert(session, source, new, at, counts)
     _add_names(session, matched)
-    touched = _link_topics(session, new, changed, known, topics, at)
+    touched, respelled = _link_topics(session, new, changed, known, topics, at)
     _update(session, source, changed, known, at)
     _link_authors(session, new, changed)
-    if touched:
+    if respelled:  # items of every feed name their topics
+        bump_all(session, touched)
+    elif touched:
         bump(session, touched)
     counts.seen = {item.article: item.match.names.print() for item in matched}
     return counts
@@ -135,9 +138,10 @@ def _item(source: Source, raw: RawArticle, clean: CleanArticle) -> _Item:
     given = [ref for ref in map(tidy, raw.topics) if ref is not None]
     given += [TopicRef(TopicKind.CATEGORY, slug, _worded(slug)) for slug in source.categories]
     refs = list({(ref.kind, ref.slug): ref for ref in reversed(given)}.values())[::-1]  # the first of its kind stays
+    named = len({(ref.kind, ref.slug) for ref in given})
     people = [" ".join(strip_controls(a).split())[:200] for a in raw.authors[:_MAX_AUTHORS]]
     names = list({slugify(name): name for name in reversed(people) if slugify(name)}.items())[::-1]
-    return _Item(raw, clean, refs, names, _hash(source, raw, clean, refs, names))
+    return _Item(raw, clean, refs, names, _hash(source, raw, clean, refs, names), named)
 
 
 def _worded(slug: str) -> str:
@@ -383,9 +387,13 @@ def _link_topics(
     if before:
         for part in chunks(sorted(before)):
             session.execute(delete(_article_topics).where(_article_topics.c.article_id.in_(part)))
-    rows, moved, seen_by = [], Counter[int](), set[int]()
+    rows, moved, seen_by, came = [], Counter[int](), set[int](), Counter[tuple[int, str, str]]()
     for item in [*new, *changed]:
-        article = item.article
+        article, had = item.article, set(before.get(item.article, ()))
+        for ref in item.refs[: item.named]:
+            if (topic := topics[ref.kind, ref.slug]) not in had:
+                came[topic, ref.slug, ref.name] += 1
+                had.add(topic)
         own = list(dict.fromkeys(topics[ref.kind, ref.slug] for ref in item.refs))
         rows += [{"article_id": article, "topic_id": t, "position": n} for n, t in enumerate(own)]
         row = known.get(article)
@@ -398,7 +406,8 @@ def _link_topics(
     if rows:
         session.execute(insert(_article_topics), rows)
     move_counts(session, moved)
-    return Tree.load(session).all_up(seen_by) if seen_by else set()
+    respelled = count_spellings(session, came)
+    return (Tree.load(session).all_up(seen_by) if seen_by else set()), respelled
 
 
 def _topics_of(session: Session, ids: Sequence[int]) -> dict[int, list[int]]:

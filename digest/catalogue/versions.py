@@ -40,9 +40,9 @@ def bump(session: Session, ids: Iterable[int]) -> None:
     session.execute(statement, rows)
 
 
-def bump_all(session: Session) -> None:
-    """Tell every feed: something that all of them show has changed, such as the publication's name."""
-    bump(session, session.scalars(select(FeedVersion.topic_id)).all())
+def bump_all(session: Session, also: Iterable[int] = ()) -> None:
+    """Tell every feed: something that all of them show has changed, such as the publication's or a topic's name."""
+    bump(session, {*session.scalars(select(FeedVersion.topic_id)), *also})
 
 
 def feed_version(session: Session) -> int:

@@ -12,6 +12,7 @@ from digest.cli.common import (
     INSTANT,
     Column,
     Door,
+    Exit,
     Output,
     choice,
     empty_or_ok,
@@ -67,18 +68,20 @@ def articles_show(door: Door, id: int, out: Output) -> None:
         out.record(_article(catalogue.article_row(session, id)))
 
 
-@click.command("topics")
+@click.group("topics", invoke_without_command=True)
 @click.option("--kind", type=choice("category", "tag"), help="Only categories, or only tags.")
 @click.option("--months", is_flag=True, help="Articles by month instead, in the publication's time zone.")
 @click.option("--all", "with_empty", is_flag=True, help="Those without articles too.")
 @fail_empty_option
 @json_option
-@pass_door
-def topics(door: Door, kind: str | None, months: bool, with_empty: bool, fail_empty: bool, out: Output) -> int:
+@click.pass_context
+def topics(ctx: click.Context, kind: str | None, months: bool, with_empty: bool, fail_empty: bool, out: Output) -> int:
     """List categories and tags with the number of their own articles: the tag cloud."""
+    if ctx.invoked_subcommand is not None:
+        return Exit.OK
     if months and (kind or with_empty):
         raise click.UsageError("--months counts all articles; leave out --kind and --all")
-    with door.app() as app, app.db.reading() as session:
+    with ctx.ensure_object(Door).app() as app, app.db.reading() as session:
         from digest import catalogue, schedules
 
         if months:
@@ -88,6 +91,49 @@ def topics(door: Door, kind: str | None, months: bool, with_empty: bool, fail_em
         rows = [_topic(t) for t in catalogue.topic_rows(session, kind, with_empty)]
         columns = ("kind", "slug", "name", "parent", Column("articles", "count", right=True))
         return empty_or_ok(out.rows(rows, *columns, empty="no topics yet"), fail_empty)
+
+
+_named = click.argument("topic", metavar="category:S|tag:S")
+
+
+@topics.command("hide")
+@_named
+@click.option("--undo", is_flag=True, help="Show it again.")
+@json_option
+@pass_door
+def topics_hide(door: Door, topic: str, undo: bool, out: Output) -> None:
+    """Take a topic out of lists and feeds; its articles stay, and rules that name it still find them."""
+    with door.app() as app:
+        from digest.editions import hide_topic
+
+        out.record(_topic(hide_topic(app.db, topic, hidden=not undo)))
+
+
+@topics.command("rename")
+@_named
+@click.argument("name")
+@click.option("--slug", metavar="S", help="Its slug. Default: made of the name.")
+@json_option
+@pass_door
+def topics_rename(door: Door, topic: str, name: str, slug: str | None, out: Output) -> None:
+    """Give a topic another name and slug. The old slug goes on leading to it: in rules, feeds and what sources say."""
+    with door.app() as app:
+        from digest.editions import rename_topic
+
+        out.record(_topic(rename_topic(app.db, topic, name, slug=slug)))
+
+
+@topics.command("merge")
+@_named
+@click.argument("into", metavar="category:S|tag:S")
+@json_option
+@pass_door
+def topics_merge(door: Door, topic: str, into: str, out: Output) -> None:
+    """Make one topic of two: articles, rules, readers' choices and feed addresses go over to the second, for good."""
+    with door.app() as app:
+        from digest.editions import merge_topics
+
+        out.record(_topic(merge_topics(app.db, topic, into)))
 
 
 def _topic(row: Any) -> dict[str, Any]:

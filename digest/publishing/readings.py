@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html import escape
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 from sqlalchemy import func, select
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from digest import catalogue, ledger
 from digest.feeds import FORMATS
-from digest.models import Article, ArticleAuthor, Digest, Edition, FeedVersion, Publication
+from digest.models import Article, ArticleAuthor, Digest, Edition, FeedVersion, Publication, Topic
 from digest.types import ArticleStatus, Brand, EditionPage, FeedItem, FeedSelector, FeedView, StoryCard
 
 #: Editions in a digest's feed.
@@ -124,10 +124,28 @@ def _version(session: Session, row: int) -> tuple[int, datetime | None]:
 
 def _topic_standing(session: Session, selector: FeedSelector) -> Standing | None:
     topic = catalogue.find_topic(session, selector.kind, selector.slug)
-    if topic is None or topic.hidden or topic.merged_into is not None:
+    if topic is None or topic.slug != selector.slug or topic.hidden or topic.merged_into is not None:
         return None
     version, changed = _version(session, topic.id)
     return Standing((topic.id, version), topic.name, changed)
+
+
+class Gone(NamedTuple):
+    """Why there is no such feed any more, and the feed that has taken its place; None: nothing has."""
+
+    now: FeedSelector | None
+
+
+def whereabouts(session: Session, selector: FeedSelector) -> Gone | None:
+    """Where the feed of a topic went that was renamed, merged or hidden; None if nothing became of it."""
+    if selector.kind not in ("category", "tag"):
+        return None
+    topic = catalogue.find_topic(session, selector.kind, selector.slug)
+    if topic is not None and topic.merged_into is not None:
+        topic = session.get(Topic, topic.merged_into)
+    if topic is None or (topic.slug == selector.slug and not topic.hidden):
+        return None
+    return Gone(None if topic.hidden else FeedSelector(selector.kind, topic.slug))
 
 
 def _author_standing(session: Session, selector: FeedSelector) -> Standing | None:

@@ -33,6 +33,7 @@ from digest.publishing.readings import (
     read_view,
     selector_of,
     stem_of,
+    whereabouts,
 )
 from digest.types import FeedSelector, FeedView
 
@@ -45,15 +46,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What lies on the shelf under a path. ``entry`` None: there is no such feed. Good while ``marks`` are the last."""
+    """What lies on the shelf under a path. ``entry`` None: there is no such feed. Good while ``marks`` are the last.
+
+    ``gone``: there was one; ``moved``: the path of the feed that has taken its place.
+    """
 
     entry: Entry | None
     key: tuple[object, ...]
     marks: Marks
+    gone: bool = False
+    moved: str = ""
 
     @property
     def size(self) -> int:
         return self.entry.size if self.entry else 500
+
+
+def _absent(session: Session, selector: FeedSelector, extension: str, marks: Marks) -> Slot:
+    went = whereabouts(session, selector)
+    moved = f"{stem_of(went.now)}.{extension}" if went and went.now else ""
+    return Slot(None, (), marks, gone=went is not None, moved=moved)
 
 
 class Shelf:
@@ -159,7 +171,7 @@ class Shelf:
         with self._snapshot() as session:
             standing = read_standing(session, selector)
             if standing is None:
-                return Slot(None, (), marks)
+                return _absent(session, selector, extension, marks)
             key = (*standing.key, standing.title, marks.brand)
             if before is not None and before.entry is not None and before.key == key:
                 return Slot(before.entry, key, marks)

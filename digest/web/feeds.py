@@ -6,6 +6,7 @@ and this module only chooses among them.
 GET, HEAD  /feeds/….{rss,atom,json}
 ├ ready?          else brought up to date in a thread, once for all who ask; if that fails, the old one; else 503
 ├ Accept-Encoding → br, gzip or plain
+├ renamed, merged → 301; hidden → 410
 ├ If-None-Match, else If-Modified-Since → 304
 └ 200
 
@@ -22,6 +23,7 @@ from datetime import UTC, datetime
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 
 from digest.publishing import Coded, Entry, Shelf, Slot
 
@@ -63,6 +65,11 @@ class FeedsApp:
         if slot is None:
             retry = (b"retry-after", str(_RETRY_AFTER_S).encode())
             await _tell(send, 503, "This feed cannot be made just now; try again a little later.", retry)
+        elif slot.moved:  # RFC 9110 §15.4.2: readers of feeds store the new address
+            location = (b"location", (str(scope.get("root_path") or "") + quote(slot.moved)).encode())
+            await _tell(send, 301, "This feed has another address now.", location)
+        elif slot.gone:
+            await _tell(send, 410, "This feed is no more.")
         elif slot.entry is None:
             await _tell(send, 404, "There is no such feed; it may have been renamed.")
         else:
