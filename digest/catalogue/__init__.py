@@ -15,7 +15,7 @@ of fetching and cleaning (sources, text: work hands the results in) nor of what 
 """
 
 from digest.catalogue.publication import brand, ensure_publication, publication, set_brand
-from digest.catalogue.curating import hide, merge, named_topic, rename
+from digest.catalogue.curating import hide, merge, rename
 from digest.catalogue.reading import (
     ArticleRow,
     article_row,

@@ -378,8 +378,8 @@ def _link_topics(
     known: dict[int, _Known],
     topics: dict[tuple[str, str], int],
     at: datetime,
-) -> set[int]:
-    """Link articles to topics and move the topics' counts. Returns the topics whose feeds see a change.
+) -> tuple[set[int], bool]:
+    """Link articles to topics, move the topics' counts. Returns whose feeds see a change, and whether a name changed.
 
     Ancestors are among them, for a category's feed takes its children's articles in, and 0: the whole.
     """
