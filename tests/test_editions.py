@@ -12,11 +12,12 @@ from sqlalchemy import func, select, update
 from digest import ledger
 from digest import models as m
 from digest.db import Database
-from digest.editions import DigestFields
+from digest.editions import DigestFields, Editor
 from digest.errors import RenderError, UsageError
 from digest.rendering import Renderer
+from digest.sending import LedgerStore
 from tests import build
-from tests.office import Office, arrivals, newsroom, renderer
+from tests.office import POST, Office, arrivals, newsroom, renderer
 
 AT = build.T.replace(hour=7) + timedelta(days=1)
 DAY = timedelta(days=1)
@@ -299,9 +300,6 @@ def test_a_broken_template_holds_the_edition_and_loses_nothing(database: Databas
     own = tmp_path / "email" / "cards"
     own.mkdir(parents=True)
     (own / "edition.txt").write_text("{{ nonsense( }}")
-    from digest.editions import Editor
-    from tests.office import POST
-
     broken = Editor(database, Renderer([tmp_path]), POST, live=True)
     broken.tick(AT)
     [(_, status, reason)] = statuses(office)
@@ -312,6 +310,26 @@ def test_a_broken_template_holds_the_edition_and_loses_nothing(database: Databas
     office.editor.approve(office.editions()[0].id)
     office.send()
     assert arrivals(office, addresses) == [1, 1, 1]
+
+
+def test_a_template_that_breaks_after_the_release_pauses_the_edition_until_it_is_mended(
+    database: Database, tmp_path: Path
+) -> None:
+    addresses = newsroom(database)
+    office = Office(database)
+    office.tick(AT, send=False)
+    own = tmp_path / "email" / "cards"
+    own.mkdir(parents=True)
+    (own / "edition.txt").write_text("{{ nonsense( }}")
+    broken = LedgerStore(database, Renderer([tmp_path]), POST, live=True)
+    assert broken.claim() is None
+    [(_, status, reason)] = statuses(office)
+    assert (status, "edition.txt" in (reason or "")) == ("paused", True)
+    assert office.send().answers == {}
+    office.editor.approve(office.editions()[0].id)
+    office.send()
+    assert arrivals(office, addresses) == [1, 1, 1]
+    assert office.counts(office.editions()[0].id) == {"accepted": 3}
 
 
 # ----------------------------------------------------------------------------- preview

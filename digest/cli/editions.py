@@ -205,7 +205,7 @@ def _carried(app: App, edition: int, with_pool: bool) -> dict[str, Any]:
 @json_option
 @pass_door
 def editions_approve(door: Door, id: int, out: Output) -> None:
-    """Let a held edition go: the worker, or `digest tick`, sends it."""
+    """Let a held or paused edition go: the worker, or `digest tick`, sends it."""
     with door.app() as app:
         app.editor().approve(id)
         out.rows([_row(app, id)], *_ROW)

@@ -24,6 +24,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from digest import catalogue, ledger, rules, schedules
+from digest.catalogue import marks
 from digest.db import Database, clock
 from digest.errors import RenderError, UsageError
 from digest.ledger.digests import READERS_ZONE
@@ -217,6 +218,7 @@ class Editor:
             at=edition.at,
             lookback=timedelta(seconds=recipe["lookback_s"]),
             grace=timedelta(seconds=recipe["grace_s"]),
+            pinned=marks.marks(session, edition.digest_id, edition.at).pinned,
         )
         topics = {t for c in found for t in c.topics}
         slug = session.get_one(Digest, edition.digest_id).slug
@@ -241,7 +243,10 @@ class Editor:
                 "article_id": c.card.id, "rank": rank, "story_id": c.story_id, "topics": list(c.topics),
                 "card": c.card.to_json(), "cost": costed.costs[c.card.id], "verdict": "out",
                 "reason": Reason.FRESH if c.fresh else Reason.MINIMUM,
-                "score": {"primary": c.primary, "sticky": c.sticky, "eligible_at": c.eligible_at.isoformat()},
+                "score": {
+                    "primary": c.primary, "sticky": c.sticky, "pinned": c.pinned, "source": c.source,
+                    "eligible_at": c.eligible_at.isoformat(),
+                },
                 "section": 0, "position": None,
             }
             for rank, c in enumerate(gathered.candidates)
@@ -266,6 +271,7 @@ class Editor:
     def pool(self, session: Session, edition: Edition) -> Pool:
         """The snapshot as stories of today: what was taken down since, or is too fresh, or removed, stands aside."""
         rows = ledger.editions.pool(session, edition.id)
+        excluded = marks.marks(session, edition.digest_id, edition.at).excluded
         today = dict(
             session.execute(
                 select(Article.id, Article.story_id)
@@ -275,14 +281,15 @@ class Editor:
         )
         parts = []
         for row in rows:
+            if row.article_id in excluded:
+                row.verdict, row.reason = "out", Reason.EXCLUDED
             if row.reason in (Reason.FRESH, Reason.EXCLUDED):
                 continue
             if row.article_id not in today:
                 row.verdict, row.reason = "out", Reason.GONE
                 continue
             row.story_id = today[row.article_id]
-            primary = row.score.get("primary")
-            parts.append(StoryPart(row.article_id, row.story_id, frozenset(row.topics), primary, row.cost))
+            parts.append(_part(row))
         recipe = edition.recipe
         limits = Limits(recipe["minimum"], recipe["maximum"], recipe["room"], recipe["section_cost"])
         return Pool(group_stories(parts), catalogue.topic_order(session), limits)
@@ -360,9 +367,12 @@ class Editor:
     # ------------------------------------------------------------------------- what a person decides
 
     def approve(self, edition_id: int) -> None:
-        """Let a held edition go. One that a template held is composed anew first."""
+        """Let a held edition go. One that a template held is composed anew first; one that was paused goes on."""
         with self._db.transaction() as session:
             edition = self._known(session, edition_id)
+            if edition.status == EditionStatus.PAUSED:
+                edition.status, edition.reason = EditionStatus.SENDING, None
+                return
             if edition.status != EditionStatus.HELD:
                 raise UsageError(f"edition {edition_id} is {edition.status}, not held; there is nothing to approve")
             edition.status, edition.reason = EditionStatus.DRAFT, None
@@ -399,6 +409,16 @@ class Editor:
         """Close editions whose batches are all done."""
         with self._db.transaction() as session:
             return ledger.editions.finish_sent(session, clock(session))
+
+
+def _part(row: EditionArticle) -> StoryPart:
+    """A row of the snapshot, as selection sees it."""
+    known = row.score
+    return StoryPart(
+        row.article_id, row.story_id, frozenset(row.topics), known.get("primary"), row.cost,
+        authors=tuple(row.card.get("authors", ())), source=known.get("source"), title=row.card["title"],
+        pinned=bool(known.get("pinned")),
+    )  # fmt: skip
 
 
 def _nothing_to_say(pool: Pool, released: ledger.history.Released, house: Outcome, new: int) -> str | None:
