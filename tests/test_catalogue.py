@@ -263,6 +263,63 @@ def test_what_a_source_takes_back_is_gone_until_it_returns(database: Database, s
     assert_counts_are_true(database)
 
 
+# ----------------------------------------------------------------------------- revisions
+
+
+def revisions(database: Database, article: int) -> list[tuple[datetime, dict[str, Any]]]:
+    with database.reading() as session:
+        return [(r.at, dict(r.before)) for r in catalogue.revisions(session, article)]
+
+
+def test_a_revision_keeps_what_was_replaced(database: Database, source: m.Source) -> None:
+    put(database, source, raw(1, topics=(tag("a"), category("World"))), raw(2))
+    first, second = articles(database)
+    put(database, source, raw(1, topics=(tag("a"), category("World"))), raw(2), at=T + HOUR)
+    assert revisions(database, first.id) == []
+    put(database, source, raw(1, title="New", topics=(tag("b"),)), raw(2), at=T + 2 * HOUR)
+    put(database, source, raw(1, title="New", topics=(tag("b"),), body_html="<p>B.</p>"), raw(2), at=T + 3 * HOUR)
+    body = {"body_html": "<p>Body of 1.</p>", "excerpt": "Body of 1."}
+    assert revisions(database, first.id) == [
+        (T + 2 * HOUR, {"title": "Headline 1", "topics": ["tag:a", "category:world"]}), (T + 3 * HOUR, body),
+    ]  # fmt: skip
+    assert revisions(database, second.id) == []
+
+
+def test_dates_and_status_are_no_revision(database: Database, source: m.Source) -> None:
+    put(database, source, raw(1, published_at=T + DAY), raw(2))
+    put(database, source, raw(1, published_at=T + HOUR), raw(2, published_at=T + HOUR), at=T + 2 * HOUR)
+    with database.transaction() as session:
+        catalogue.remove(session, session.get_one(m.Source, source.id), ["2"])
+    put(database, source, raw(2), at=T + 3 * HOUR)
+    assert [revisions(database, a.id) for a in articles(database)] == [[], []]
+    assert articles(database)[1].updated_at == T - 2 * HOUR
+
+
+def test_another_hash_of_the_same_content_is_no_change_of_it(database: Database, source: m.Source) -> None:
+    """As after a release that takes something else into the hash."""
+    put(database, source, raw(1, topics=(tag("a"),)))
+    with database.transaction() as session:
+        session.query(m.Article).update({"content_hash": "of another release"})
+    put(database, source, raw(1, topics=(tag("a"),)), at=T + DAY)
+    (row,) = articles(database)
+    assert (row.updated_at, revisions(database, row.id)) == (T - HOUR, [])
+    assert row.content_hash != "of another release"
+
+
+def test_what_is_protected_now_is_not_kept_as_a_revision(database: Database, source: m.Source) -> None:
+    put(database, source, raw(1))
+    put(database, source, raw(1, withheld=True), at=T + HOUR)
+    (row,) = articles(database)
+    assert revisions(database, row.id) == [(T + HOUR, {"body_html": None, "excerpt": None})]
+
+
+def test_only_the_newest_revisions_are_kept(database: Database, source: m.Source) -> None:
+    for n in range(25):
+        put(database, source, raw(1, title=f"Title {n}"), raw(2), at=T + n * HOUR)
+    kept = revisions(database, articles(database)[0].id)
+    assert [before["title"] for _, before in kept] == [f"Title {n}" for n in range(4, 24)]
+
+
 # ----------------------------------------------------------------------------- identity
 
 

@@ -10,6 +10,8 @@ of fetching and cleaning (sources, text: work hands the results in) nor of what 
     curating      an editor's word on topics: hidden, renamed, merged
     identity      pure: the names of an article, and which article an item is
     storing       items → rows, set-wise; scheduled → published; removal
+    stories       which articles tell one story, and what an editor said of it
+    revisions     what an article was before
     reading       lists, months, candidates, feed items
     versions      what feeds read once a second instead of the articles
 """
@@ -25,7 +27,16 @@ from digest.catalogue.reading import (
     months,
     where,
 )
-from digest.catalogue.sourcerows import add_source, count_articles, get_source, list_sources, remove_source
+from digest.catalogue.revisions import Revision, revisions
+from digest.catalogue.shared import take_turn
+from digest.catalogue.sourcerows import (
+    add_source,
+    count_articles,
+    get_source,
+    list_sources,
+    native_ids,
+    remove_source,
+)
 from digest.catalogue.storing import Counts, names_that_tell_nothing, publish_due, remove, store
 from digest.catalogue.topics import (
     TopicRow,
@@ -40,6 +51,7 @@ from digest.catalogue.versions import bump, bump_all, feed_version, feed_version
 __all__ = [
     "ArticleRow",
     "Counts",
+    "Revision",
     "TopicRow",
     "add_source",
     "article_row",
@@ -64,7 +76,8 @@ __all__ = [
     "publish_due",
     "remove",
     "remove_source",
-    "hide",
+    "rename",
+    "revisions",
     "set_brand",
     "store",
     "topic_order",

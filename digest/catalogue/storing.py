@@ -21,6 +21,7 @@ from sqlalchemy import Table, bindparam, delete, func, insert, select, text, upd
 from sqlalchemy.orm import Session
 
 from digest.catalogue.identity import Chooser, Match, Name, Names, Seen, is_global, names_of, shared_names, tidy_guid
+from digest.catalogue.revisions import record_revisions
 from digest.catalogue.shared import chunks, insert_missing, take_turn
 from digest.catalogue.topics import Tree, count_spellings, ensure_topics, tidy
 from digest.catalogue.versions import bump, bump_all
@@ -121,7 +122,8 @@ def store(
     _insert(session, source, new, at, counts)
     _add_names(session, matched)
     touched, respelled = _link_topics(session, new, changed, known, topics, at)
-    _update(session, source, changed, known, at)
+    edited = record_revisions(session, _replacing(source, changed, known, topics, at), at)
+    _update(session, source, changed, known, at, edited)
     _link_authors(session, new, changed)
     if respelled:  # items of every feed name their topics
         bump_all(session, touched)
@@ -333,7 +335,29 @@ def _add_names(session: Session, items: list[_Item]) -> None:
     insert_missing(session, _aliases, [{**n._asdict(), "article_id": wanted[n]} for n in sorted(wanted)])
 
 
-def _update(session: Session, source: Source, changed: list[_Item], known: dict[int, _Known], at: datetime) -> None:
+def _replacing(
+    source: Source, changed: list[_Item], known: dict[int, _Known], topics: dict[tuple[str, str], int], at: datetime
+) -> dict[int, dict[str, Any]]:
+    """What articles with other content are about to become."""
+    return {
+        item.article: {
+            **_content(source, item),
+            "status": _next_status(item, known[item.article], at)[0],
+            "topics": _own(item, topics),
+        }
+        for item in changed
+        if item.content_hash != known[item.article].content_hash
+    }
+
+
+def _own(item: _Item, topics: dict[tuple[str, str], int]) -> list[int]:
+    """The ids of an item's topics, each once, in its order."""
+    return list(dict.fromkeys(topics[ref.kind, ref.slug] for ref in item.refs))
+
+
+def _update(
+    session: Session, source: Source, changed: list[_Item], known: dict[int, _Known], at: datetime, edited: set[int]
+) -> None:
     rows = []
     for item in changed:
         row = known[item.article]
@@ -341,7 +365,7 @@ def _update(session: Session, source: Source, changed: list[_Item], known: dict[
         rows.append({
             **_content(source, item), "article": item.article, "source_id": source.id, "status": str(status),
             "published_at": published, "eligible_at": _eligible(row, status, published, at),
-            "updated_at": _updated(item, row, published, at),
+            "updated_at": _updated(item, row, published, at, edited=item.article in edited),
         })  # fmt: skip
     if rows:
         statement = update(_articles).where(_articles.c.id == bindparam("article"))
@@ -357,10 +381,10 @@ def _eligible(row: _Known, status: ArticleStatus, published: datetime, at: datet
     return row.eligible_at
 
 
-def _updated(item: _Item, row: _Known, published: datetime, at: datetime) -> datetime:
+def _updated(item: _Item, row: _Known, published: datetime, at: datetime, *, edited: bool) -> datetime:
     if row.status == ArticleStatus.SCHEDULED:
         return published  # nobody has seen it yet
-    if row.content_hash == item.content_hash:
+    if not edited:
         return row.updated_at
     told = item.raw.updated_at
     if told is not None and row.updated_at < told <= at + SKEW:
@@ -394,7 +418,7 @@ def _link_topics(
             if (topic := topics[ref.kind, ref.slug]) not in had:
                 came[topic, ref.slug, ref.name] += 1
                 had.add(topic)
-        own = list(dict.fromkeys(topics[ref.kind, ref.slug] for ref in item.refs))
+        own = _own(item, topics)
         rows += [{"article_id": article, "topic_id": t, "position": n} for n, t in enumerate(own)]
         row = known.get(article)
         status = _first_status(item.raw, at)[0] if row is None else _next_status(item, row, at)[0]

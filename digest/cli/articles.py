@@ -61,11 +61,20 @@ def articles_list(
 @json_option
 @pass_door
 def articles_show(door: Door, id: int, out: Output) -> None:
-    """Show one article."""
+    """Show one article, and what changed in it since it came."""
     with door.app() as app, app.db.reading() as session:
         from digest import catalogue
 
-        out.record(_article(catalogue.article_row(session, id)))
+        row = _article(catalogue.article_row(session, id))
+        changes = [{"at": r.at, "before": r.before} for r in catalogue.revisions(session, id)]
+        if out.as_json:
+            out.line(row | {"revisions": changes})
+            return
+        out.record(row)
+        if changes:
+            out.text("")
+            changed = Column("changed", lambda change: sorted(change["before"]))
+            out.rows(changes, Column("revised", "at", whole=True), changed)
 
 
 @click.group("topics", invoke_without_command=True)
