@@ -195,6 +195,50 @@ class CleanArticle:
     repaired: bool = False  # debris was removed: a warning for the editor
 
 
+# ----------------------------------------------------------------------------- stories
+
+
+class StoryRule(StrEnum):
+    """Why an article joined its story."""
+
+    URL = "url"  # the same address
+    TITLE = "title"  # the same headline
+    CLUE = "clue"  # rewritten from the same source
+    BODY = "body"  # headlines and bodies alike
+    GUARDED_TITLE = "guarded_title"  # headlines alike, a body being missing
+    EDITOR = "editor"
+
+
+@dataclass(frozen=True, slots=True)
+class StoryPlace:
+    """Where an article belongs: its story, and for one that joined, the rule by which it matched which member."""
+
+    story: int
+    rule: StoryRule | None = None
+    matched: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoryPiece:
+    """An article as the grouping of stories sees it. ``story``, ``rule``, ``matched``: where it is so far."""
+
+    id: int
+    title: str
+    canonical_url: str
+    published_at: datetime
+    word_count: int
+    clue_title: str | None
+    clue_url: str | None
+    story: int
+    rule: StoryRule | None = None
+    matched: int | None = None
+
+    @property
+    def key(self) -> tuple[datetime, str, int]:
+        """Its place in the order of telling; the id has a say only where all else is equal."""
+        return self.published_at, self.canonical_url, self.id
+
+
 # ----------------------------------------------------------------------------- what editions and mails show
 
 
@@ -235,7 +279,7 @@ class ArticleCard:
 class Candidate:
     """An article that an edition may carry. ``topics``: ids, ancestors included; ``primary``: its first category's.
 
-    ``fresh``: still in its grace period; it waits for the next run.
+    ``fresh``: still in its grace period; it waits for the next run. ``pinned``: by an editor, so it is here anyway.
     """
 
     card: ArticleCard
@@ -246,6 +290,8 @@ class Candidate:
     eligible_at: datetime
     sticky: bool = False
     fresh: bool = False
+    source: int | None = None
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from digest import models as m
 from digest.db import Database
 from digest.ledger import history
-from digest.selection import Limits, Pool, Story
+from digest.selection import Caps, Limits, Pool, Story
 from tests import build
 
 START = datetime(2025, 5, 1, 7, 0, tzinfo=UTC)
@@ -39,11 +39,12 @@ class Kind:
     on: int = 0
     repeats: bool = False
     minimum: int = 1
+    quota: tuple[int, int] | None = None  # a topic, and how many stories of it a mail may carry
 
 
 KINDS = (
     Kind(2, frozenset({1, 2})),  # a daily
-    Kind(2, None, minimum=2),  # a personal daily
+    Kind(2, None, minimum=2, quota=(1, 2)),  # a personal daily, not too much of one topic
     Kind(8, None, every=7, on=4),  # a personal weekly
     Kind(8, frozenset({7, 8, 9}), every=2, on=1, repeats=True),  # a round-up that may repeat the others
     Kind(2, frozenset({2, 3})),  # a daily that overlaps the first
@@ -243,7 +244,8 @@ class World:
             if kind.topics is None or topics & kind.topics:
                 found.append(Story(story, tuple(sorted(articles, reverse=True)), topics))
         found.sort(key=lambda st: -st.articles[0])
-        return Pool(found, range(1, TOPICS + 1), Limits(kind.minimum, MAXIMUM))
+        caps = Caps(quotas=(kind.quota,) if kind.quota else ())
+        return Pool(found, range(1, TOPICS + 1), Limits(kind.minimum, MAXIMUM), caps)
 
     def judge(self, row: m.Edition, d: int, kind: Kind, pool: Pool) -> list[tuple[int, Mail]]:
         """Compare with the mailboxes, then put the new mails into them."""
@@ -296,6 +298,10 @@ class World:
     ) -> list[int]:
         seen = self.seen(row, d, subscriber)
         match = [st.id for st in pool.stories if st.topics & wanted and st.id not in seen]
+        if kind.quota:
+            topic, most = kind.quota
+            over = [st.id for st in pool.stories if topic in st.topics and st.id in match][most:]
+            match = [story for story in match if story not in over]
         return match[:MAXIMUM] if len(match) >= kind.minimum else []
 
     # -- what becomes of the mails

@@ -5,7 +5,7 @@ Bodies are read for feeds alone. Nothing here looks at a clock: what is publishe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -91,32 +91,48 @@ _CARD = (
 )  # fmt: skip
 
 
-def candidates(session: Session, rule: Rule, *, at: datetime, lookback: timedelta, grace: timedelta) -> list[Candidate]:
-    """Articles that an edition composed at *at* may carry: sticky ones first, then the newest.
+def candidates(
+    session: Session,
+    rule: Rule,
+    *,
+    at: datetime,
+    lookback: timedelta,
+    grace: timedelta,
+    pinned: Collection[int] = (),
+) -> list[Candidate]:
+    """Articles that an edition composed at *at* may carry: *pinned* ones first, then sticky ones, then the newest.
 
     Published, become eligible within the look-back, dated within 30 days. Those still in their grace are flagged.
+    Pinned ones need only be published by *at*: an editor's word stands above rule, look-back, age and grace.
     """
     # An expression, so that the index on (status, eligible_at) is the one that fits: the look-back is the narrow side.
     dated = func.coalesce(Article.published_at, Article.first_seen_at, type_=UtcDateTime)
-    query = select(*_CARD, Article.story_id, Article.eligible_at, Article.sticky).where(
-        Article.status == str(ArticleStatus.PUBLISHED),
-        Article.eligible_at > at - lookback, Article.eligible_at <= at,
-        dated > at - CANDIDATE_AGE, dated <= at, where(session, rule),
-    )  # fmt: skip
-    rows = session.execute(query.order_by(Article.sticky.desc(), Article.published_at.desc(), Article.id.desc())).all()
-    topics = _topics_of(session, [row.id for row in rows])
+    query = (
+        select(*_CARD, Article.story_id, Article.eligible_at, Article.sticky, Article.source_id)
+        .where(Article.status == str(ArticleStatus.PUBLISHED), Article.eligible_at <= at, dated <= at)
+        .order_by(Article.sticky.desc(), Article.published_at.desc(), Article.id.desc())
+    )
+    first = [row for part in chunks(sorted(pinned)) for row in session.execute(query.where(Article.id.in_(part)))]
+    recent = query.where(Article.eligible_at > at - lookback, dated > at - CANDIDATE_AGE, where(session, rule))
+    rows = [row for row in session.execute(recent) if row.id not in pinned]
+    topics = _topics_of(session, [row.id for row in (*first, *rows)])
     tree = Tree.load(session)
-    return [_candidate(row, topics.get(row.id, []), tree, fresh=row.eligible_at > at - grace) for row in rows]
+    return [
+        *(_candidate(row, topics.get(row.id, []), tree, pinned=True) for row in first),
+        *(_candidate(row, topics.get(row.id, []), tree, fresh=row.eligible_at > at - grace) for row in rows),
+    ]
 
 
-def _candidate(row: Row[Any], topics: Sequence[Row[Any]], tree: Tree, *, fresh: bool) -> Candidate:
+def _candidate(
+    row: Row[Any], topics: Sequence[Row[Any]], tree: Tree, *, fresh: bool = False, pinned: bool = False
+) -> Candidate:
     first = next((t for t in topics if t.kind == TopicKind.CATEGORY and not t.hidden), None)
     own = [t.id for t in topics]
     above = [a for t in own for a in tree.up(t)[1:]]
     return Candidate(
         card=_card(row, first.name if first else ""), story_id=row.story_id, topics=tuple(dict.fromkeys(own + above)),
         primary=first.id if first else None, published_at=row.published_at, eligible_at=row.eligible_at,
-        sticky=row.sticky, fresh=fresh,
+        sticky=row.sticky, fresh=fresh, source=row.source_id, pinned=pinned,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from digest.ledger.digests import READERS_ZONE
 from digest.ledger.history import PART_BITS, article_bits, prior_editions, seen_by
 from digest.models import Digest, Edition, EditionArticle, Subscriber, Subscription, Taste
 from digest.rendering import Renderer
-from digest.selection import HTML_BUDGET, Outcome, Pool
+from digest.selection import HTML_BUDGET, Outcome, Pool, Reason
 from digest.sending.printer import Post, Printer
 from digest.types import Dress, RenderedVariant
 
@@ -114,7 +114,10 @@ def _pick(
     rows = ledger.editions.pool(session, edition.id)
     told = {r.article_id: (r.verdict, r.reason) for r in rows}
     if reader is not None:
-        told |= {a: (v, r.value) for s in pool.stories for a in s.articles for v, r in [verdicts[s.id]]}
+        for story in pool.stories:
+            verdict, reason = verdicts[story.id]
+            told |= {a: (verdict, Reason.ALSO if verdict == "in" else reason) for a in story.articles}
+            told[story.articles[0]] = verdict, reason
     return outcome, told
 
 
