@@ -16,8 +16,8 @@ of fetching and cleaning (sources, text: work hands the results in) nor of what 
     versions      what feeds read once a second instead of the articles
 """
 
-from digest.catalogue.publication import brand, ensure_publication, publication, set_brand
 from digest.catalogue.curating import hide, merge, rename
+from digest.catalogue.publication import brand, ensure_publication, publication, set_brand
 from digest.catalogue.reading import (
     ArticleRow,
     article_row,
@@ -67,11 +67,14 @@ __all__ = [
     "feed_versions",
     "find_topic",
     "get_source",
+    "hide",
     "known_slugs",
     "list_articles",
     "list_sources",
+    "merge",
     "months",
     "names_that_tell_nothing",
+    "native_ids",
     "publication",
     "publish_due",
     "remove",
@@ -80,9 +83,8 @@ __all__ = [
     "revisions",
     "set_brand",
     "store",
+    "take_turn",
     "topic_order",
-    "merge",
     "topic_rows",
     "where",
 ]
-    "rename",

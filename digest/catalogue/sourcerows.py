@@ -73,6 +73,18 @@ def count_articles(session: Session, source: Source) -> tuple[int, int]:
     return sum(by_status.values()), by_status.get(ArticleStatus.SCHEDULED, 0)
 
 
+def native_ids(session: Session, source: Source, since: datetime | None = None) -> list[str]:
+    """The source's own ids of its articles that are still there, published after *since*."""
+    query = select(ArticleAlias.value).join(Article, Article.id == ArticleAlias.article_id)
+    query = query.where(
+        ArticleAlias.scope == source.id, ArticleAlias.kind == "native", Article.source_id == source.id,
+        Article.status != str(ArticleStatus.REMOVED),
+    )  # fmt: skip
+    if since is not None:
+        query = query.where(Article.published_at > since)
+    return list(session.scalars(query.order_by(ArticleAlias.article_id, ArticleAlias.value)))
+
+
 def remove_source(session: Session, slug: str) -> None:
     """Forget a source. Its articles stay, under their addresses; ids that only it gave a meaning to go with it.
 
