@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from digest import ledger
 from digest import models as m
 from digest.db import Database
-from digest.editions import DigestFields, Editor
+from digest.editions import DigestFields, Editor, exclude_article, pin_article, unmark_article
 from digest.errors import RenderError, UsageError
 from digest.rendering import Renderer
 from digest.sending import LedgerStore
@@ -224,6 +224,87 @@ def test_the_byte_budget_leaves_the_rest_for_the_next_edition(database: Database
     second = picked(office, office.editions()[1].id)
     assert not set(first) & set(second)
     assert second
+
+
+# ----------------------------------------------------------------------------- pinned, kept out
+
+
+def reasons(office: Office, at: datetime, email: str | None = None) -> dict[int, str]:
+    data = office.preview("morning", at, email).data
+    assert len({c["id"] for c in data["candidates"]}) == len(data["candidates"]), "one verdict each"
+    return {c["id"]: f"{c['verdict']}: {c['reason']}" for c in data["candidates"]}
+
+
+def test_a_pin_brings_an_article_in_and_first_once_for_each_reader(database: Database) -> None:
+    newsroom(database, articles=2, categories=["africa"])
+    office = Office(database)
+    old = article(database, published_at=AT - 90 * DAY)
+    fresh = article(database, published_at=AT - timedelta(minutes=1))
+    for pinned in (old, fresh):
+        pin_article(database, pinned, "morning", None, AT)
+    assert list(reasons(office, AT).items())[:2] == [(n, "in: pinned by an editor") for n in (fresh, old)]
+    office.tick(AT)
+    assert picked(office, office.editions()[0].id)[:2] == [fresh, old], "whatever its age, rule and grace"
+    article(database, categories=["Africa"], published_at=AT + timedelta(hours=1))
+    assert reasons(office, AT + DAY)[old] == "out: already in an earlier edition"
+
+
+def test_a_pin_does_not_overrule_what_a_reader_chose_nor_what_is_not_published(database: Database) -> None:
+    newsroom(database, articles=2)
+    office = Office(database)
+    sport, planned = (article(database, categories=["Sport"], status=s, published_at=AT - 2 * DAY)
+                      for s in ("published", "scheduled"))  # fmt: skip
+    for pinned in (sport, planned):
+        pin_article(database, pinned, "morning", None, AT)
+    with database.transaction() as session:
+        morning = session.scalars(select(m.Digest)).one()
+        reader = build.subscriber(session, "africa@example.org")
+        build.subscription(session, morning, reader, topics=[build.topic(session, "Africa")])
+    assert reasons(office, AT, "africa@example.org")[sport] == "out: not of the chosen topics"
+    assert reasons(office, AT)[sport] == "in: pinned by an editor"
+    assert planned not in reasons(office, AT)
+
+
+def test_a_pin_ends(database: Database) -> None:
+    newsroom(database, articles=2)
+    old = article(database, published_at=AT - 90 * DAY)
+    pin_article(database, old, "morning", AT - timedelta(minutes=1), build.T)
+    assert old not in reasons(Office(database), AT)
+    with pytest.raises(UsageError, match="has ended already"):
+        pin_article(database, old, "morning", AT, AT)
+
+
+def test_what_an_editor_keeps_out_is_out_with_that_reason(database: Database) -> None:
+    newsroom(database, articles=3, approve=True)
+    office = Office(database)
+    here, all_over, late = list(reasons(office, AT))
+    exclude_article(database, here, "morning", AT)
+    exclude_article(database, all_over, None, AT)
+    assert list(reasons(office, AT).values()) == ["out: removed by an editor"] * 2 + ["in: picked"]
+    unmark_article(database, here, "morning")
+    assert reasons(office, AT)[here] == "in: picked"
+    office.tick(AT)
+    exclude_article(database, late, None, AT)
+    office.editor.approve(office.editions()[0].id)
+    assert picked(office, office.editions()[0].id) == [here], "an edition that waits for approval still listens"
+
+
+def test_the_last_mark_holds_and_out_of_all_is_out(database: Database) -> None:
+    newsroom(database, articles=1)
+    office = Office(database)
+    [only] = reasons(office, AT)
+    assert [x.kind for x in exclude_article(database, only, "morning", AT)] == ["exclude"]
+    assert [x.kind for x in pin_article(database, only, "morning", None, AT)] == ["pin"]
+    assert [(x.kind, x.digest) for x in exclude_article(database, only, None, AT)] == [("exclude", None)]
+    with pytest.raises(UsageError, match="out of every digest"):
+        pin_article(database, only, "morning", None, AT)
+    assert unmark_article(database, only, None) == []
+    assert reasons(office, AT) == {only: "in: picked"}
+    for wrong in (lambda: exclude_article(database, 999, None, AT), lambda: unmark_article(database, 999, None)):
+        with pytest.raises(UsageError, match="there is no article 999"):
+            wrong()
+    with pytest.raises(UsageError, match="did you mean morning"):
+        pin_article(database, only, "mornin", None, AT)
 
 
 # ----------------------------------------------------------------------------- a person decides

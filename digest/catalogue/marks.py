@@ -6,7 +6,6 @@ or not. What a mark does to an edition is decided by selection.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -82,12 +81,12 @@ def marks_of(session: Session, article: int) -> list[MarkRow]:
 def marks(session: Session, digest: int, at: datetime) -> Marks:
     """What holds for a digest at *at*."""
     found: dict[str, set[int]] = {PIN: set(), EXCLUDE: set()}
-    rows: Sequence[tuple[int, str]] = session.execute(  # type: ignore[assignment]
+    rows = session.execute(
         select(ArticleMark.article_id, ArticleMark.kind).where(
             ArticleMark.digest_id.in_((EVERYWHERE, digest)),
             or_(ArticleMark.until.is_(None), ArticleMark.until > at),
         )
-    ).all()
+    )
     for article, kind in rows:
         found[kind].add(article)
     return Marks(frozenset(found[PIN] - found[EXCLUDE]), frozenset(found[EXCLUDE]))

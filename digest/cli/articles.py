@@ -19,6 +19,7 @@ from digest.cli.common import (
     fail_empty_option,
     json_option,
     limit_option,
+    now,
     pass_door,
 )
 
@@ -75,6 +76,50 @@ def articles_show(door: Door, id: int, out: Output) -> None:
             out.text("")
             changed = Column("changed", lambda change: sorted(change["before"]))
             out.rows(changes, Column("revised", "at", whole=True), changed)
+
+
+@articles.command("pin")
+@click.argument("id", type=int)
+@click.option("--digest", "slug", metavar="D", required=True, help="In this digest.")
+@click.option("--until", type=INSTANT, metavar="T", help="Until T (RFC 3339). Default: until it is unmarked.")
+@json_option
+@pass_door
+def articles_pin(door: Door, id: int, slug: str, until: datetime | None, out: Output) -> None:
+    """Put an article first in a digest, for every reader who has not had it."""
+    with door.app() as app:
+        from digest.editions import pin_article
+
+        out.record(_marks(id, pin_article(app.db, id, slug, until, now())))
+
+
+@articles.command("exclude")
+@click.argument("id", type=int)
+@click.option("--digest", "slug", metavar="D", help="Only out of this digest. Default: of all.")
+@json_option
+@pass_door
+def articles_exclude(door: Door, id: int, slug: str | None, out: Output) -> None:
+    """Keep an article out of digests; feeds and pages still have it."""
+    with door.app() as app:
+        from digest.editions import exclude_article
+
+        out.record(_marks(id, exclude_article(app.db, id, slug, now())))
+
+
+@articles.command("unmark")
+@click.argument("id", type=int)
+@click.option("--digest", "slug", metavar="D", help="Only what was said for this digest. Default: all.")
+@json_option
+@pass_door
+def articles_unmark(door: Door, id: int, slug: str | None, out: Output) -> None:
+    """Take back pins and exclusions of an article."""
+    with door.app() as app:
+        from digest.editions import unmark_article
+
+        out.record(_marks(id, unmark_article(app.db, id, slug)))
+
+
+def _marks(article: int, marks: Any) -> dict[str, Any]:
+    return {"id": article, "marks": [asdict(mark) for mark in marks]}
 
 
 @click.group("topics", invoke_without_command=True)

@@ -2,15 +2,18 @@
 
 * `Editor`     open → compose → release → finish (the heart)
 * `setup`      digests as an admin writes them: checked before they are kept
+* `marks`      articles that editors pin or keep out
 * `topics`     hidden, renamed, merged: readers follow
 * `preview`    the next edition exactly as it would go out; changes nothing
 """
 
 from digest.editions.editor import Editor
+from digest.editions.marks import exclude_article, pin_article, unmark_article
 from digest.editions.preview import Preview, preview
 from digest.editions.setup import DigestFields, Setup
 from digest.editions.topics import hide_topic, merge_topics, rename_topic
 
 __all__ = [
-    "DigestFields", "Editor", "Preview", "Setup", "hide_topic", "merge_topics", "preview", "rename_topic",
+    "DigestFields", "Editor", "Preview", "Setup", "exclude_article", "hide_topic", "merge_topics", "pin_article",
+    "preview", "rename_topic", "unmark_article",
 ]  # fmt: skip

@@ -116,7 +116,7 @@ def _pick(
     if reader is not None:
         for story in pool.stories:
             verdict, reason = verdicts[story.id]
-            told |= {a: (verdict, Reason.ALSO if verdict == "in" else reason) for a in story.articles}
+            told |= dict.fromkeys(story.articles, (verdict, Reason.ALSO if verdict == "in" else reason))
             told[story.articles[0]] = verdict, reason
     return outcome, told
 
