@@ -75,8 +75,8 @@ class _Item:
     refs: list[TopicRef]
     names: list[tuple[str, str]]  # authors: (slug, name)
     content_hash: str
-    match: Match = field(default_factory=lambda: Match(None, Names()))
     named: int  # so many of ``refs`` did the item itself spell; the others are its source's default categories
+    match: Match = field(default_factory=lambda: Match(None, Names()))
     unheard: list[Name] = field(default_factory=list)  # names that no article goes by yet
 
     @property
@@ -121,8 +121,8 @@ def store(
     topics = ensure_topics(session, (ref for i in [*new, *changed] for ref in i.refs)) if new or changed else {}
     _insert(session, source, new, at, counts)
     _add_names(session, matched)
-    touched, respelled = _link_topics(session, new, changed, known, topics, at)
     edited = record_revisions(session, _replacing(source, changed, known, topics, at), at)
+    touched, respelled = _link_topics(session, new, changed, known, topics, at)
     _update(session, source, changed, known, at, edited)
     _link_authors(session, new, changed)
     if respelled:  # items of every feed name their topics
@@ -138,9 +138,9 @@ def store(
 
 def _item(source: Source, raw: RawArticle, clean: CleanArticle) -> _Item:
     given = [ref for ref in map(tidy, raw.topics) if ref is not None]
+    named = len({(ref.kind, ref.slug) for ref in given})
     given += [TopicRef(TopicKind.CATEGORY, slug, _worded(slug)) for slug in source.categories]
     refs = list({(ref.kind, ref.slug): ref for ref in reversed(given)}.values())[::-1]  # the first of its kind stays
-    named = len({(ref.kind, ref.slug) for ref in given})
     people = [" ".join(strip_controls(a).split())[:200] for a in raw.authors[:_MAX_AUTHORS]]
     names = list({slugify(name): name for name in reversed(people) if slugify(name)}.items())[::-1]
     return _Item(raw, clean, refs, names, _hash(source, raw, clean, refs, names), named)
