@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import ChainMap, Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -26,7 +26,7 @@ from digest.catalogue.shared import chunks, insert_missing, take_turn
 from digest.catalogue.topics import Tree, count_spellings, ensure_topics, tidy
 from digest.catalogue.versions import bump, bump_all
 from digest.models import Article, ArticleAlias, ArticleAuthor, ArticleTopic, Source, Topic
-from digest.text import slugify, strip_controls
+from digest.text import alternative_texts, clue_title, clue_url, slugify, strip_controls
 from digest.types import ArticleStatus, CleanArticle, RawArticle, TopicKind, TopicRef
 
 #: A clock that runs ahead of ours by less than this means now.
@@ -52,6 +52,7 @@ class Counts:
     repeated: int = 0  # the document gave the same article before
     scheduled: int = 0
     warnings: list[str] = field(default_factory=list)
+    touched: list[int] = field(default_factory=list)  # articles new or changed: their stories are to be found
     seen: Seen = field(default_factory=dict)  # for the chunks to come, once this one is committed
 
 
@@ -129,6 +130,7 @@ def store(
         bump_all(session, touched)
     elif touched:
         bump(session, touched)
+    counts.touched = [item.article for item in [*new, *changed]]
     counts.seen = {item.article: item.match.names.print() for item in matched}
     return counts
 
@@ -293,8 +295,17 @@ def _content(source: Source, item: _Item) -> dict[str, Any]:
         "url": clean.url, "canonical_url": clean.canonical_url, "title": clean.title, "body_html": clean.body_html,
         "body_text": clean.body_text, "excerpt": clean.excerpt, "authors": item.authors, "image": _image(clean),
         "language": _language(source, item.raw), "word_count": clean.word_count, "sticky": item.raw.sticky,
-        "content_hash": item.content_hash,
+        "content_hash": item.content_hash, "clue_title": clue_title(_alts(item)),
+        "clue_url": clue_url(clean.body_html, clean.canonical_url),
     }  # fmt: skip
+
+
+def _alts(item: _Item) -> Iterator[str]:
+    """The alternative texts of an article's images: the one it is shown with first."""
+    for image in (item.raw.image, item.clean.image):
+        if image is not None:
+            yield image.alt
+    yield from alternative_texts(item.clean.body_html)
 
 
 def _insert(session: Session, source: Source, new: list[_Item], at: datetime, counts: Counts) -> None:

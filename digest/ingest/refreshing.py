@@ -23,6 +23,7 @@ from digest import catalogue, text
 from digest.db import Database
 from digest.errors import ConfigError, DigestError, SourceError, UsageError
 from digest.fetch import Fetcher
+from digest.ingest.collapsing import collapse
 from digest.models import Source
 from digest.sources import KINDS
 from digest.types import CleanArticle, Fetched, RawArticle, Skipped
@@ -89,7 +90,7 @@ def refresh(
     └ for each           until the budget is spent: the source that is being read then is read to its end
       ├ fetch            the source's lazy items, what it calls itself, its list of topics
       ├ clean            an item that cannot be cleaned is skipped with a reason
-      ├ store            a transaction for some 200 articles; a chunk that fails is halved until one is left
+      ├ store, collapse  a transaction for some 200 articles; a chunk that fails is halved until one is left
       └ finish           the source's state, last: after a crash everything is read again, and changes nothing
     """
     with database.transaction() as session:
@@ -226,6 +227,7 @@ def _store_chunk(
     try:
         with database.transaction() as session:
             counts = catalogue.store(session, _row(session, source), pairs, at=at, seen=seen, shared=shared)
+            collapse(session, counts.touched, at=at)
     except (DigestError, ConfigError):
         raise
     except Exception as e:

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from digest.text.addresses import canonical_url, normal_url, resolve
 from digest.text.characters import charset, decode, strip_controls
+from digest.text.clues import alternative_texts, clue_title, clue_url, without_publisher
 from digest.text.debris import IMG_ATTRIBUTE, SAFE_IMG, mend
 from digest.text.markup import paragraphs, safe_html, sanitize
 from digest.text.prose import count_words, cut_sentence, excerpt, plain
@@ -22,10 +23,13 @@ from digest.text.titles import clean_title, shorten, slugify
 from digest.types import CleanArticle, Image, RawArticle, Skipped
 
 __all__ = [
+    "alternative_texts",
     "canonical_url",
     "charset",
     "clean",
     "clean_title",
+    "clue_title",
+    "clue_url",
     "count_words",
     "cut_sentence",
     "decode",
@@ -37,6 +41,7 @@ __all__ = [
     "shorten",
     "slugify",
     "strip_controls",
+    "without_publisher",
 ]
 
 
