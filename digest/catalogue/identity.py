@@ -2,7 +2,8 @@
 
     native    the id inside its source: settles it, as far as the source goes
     guid      a feed's own id: everywhere if it is a URL or URN, else inside its source
-    hostless  path and query of a guid that is a URL, with the date of publication: a site that moved to another host
+    hostless  path and query of a guid that is a URL (of the address, where there is no guid), with the date of
+              publication: a site that moved to another host
     url       the canonical URL, everywhere
 
 Any name that is known makes an item the article behind it; names that lead to two articles leave it the older one,
@@ -75,7 +76,7 @@ def names_of(raw: RawArticle, clean: CleanArticle, source: int) -> Names:
     return Names(
         native=_name(source, "native", native),
         guid=_name(EVERYWHERE if everywhere else source, "guid", guid),
-        hostless=_name(source, "hostless", _hostless(guid, raw)),
+        hostless=_name(source, "hostless", _hostless(guid or clean.canonical_url, raw)),
         url=None if _is_home(clean.canonical_url) else _name(EVERYWHERE, "url", clean.canonical_url),
     )
 
