@@ -37,6 +37,7 @@ _MAX_RETRY_AFTER = timedelta(days=1)  # a server may ask for more; we ask again 
 _CHUNK = 200
 _CHUNK_CHARS = 4_000_000  # so that a chunk of long articles is no heavier than one of short ones
 _MAX_WARNINGS = 20
+_RECENT = timedelta(days=8)  # what a weekly digest may still carry is asked after at every poll
 
 Pair = tuple[RawArticle, CleanArticle]
 
@@ -91,6 +92,7 @@ def refresh(
       ├ fetch            the source's lazy items, what it calls itself, its list of topics
       ├ clean            an item that cannot be cleaned is skipped with a reason
       ├ store, collapse  a transaction for some 200 articles; a chunk that fails is halved until one is left
+      ├ take out         what the source says is gone
       └ finish           the source's state, last: after a crash everything is read again, and changes nothing
     """
     with database.transaction() as session:
@@ -133,7 +135,8 @@ def _refresh_source(
 ) -> SourceReport:
     report = SourceReport(source.slug)
     try:
-        fetched = open_source(source.kind, source.location, source.options, fetcher).fetch(state)
+        reader = open_source(source.kind, source.location, source.options, fetcher)
+        fetched = reader.fetch(state)
         if fetched.not_modified:
             report.not_modified = True
             with database.reading() as session:
@@ -141,6 +144,7 @@ def _refresh_source(
         else:
             _prepare(database, source, fetched)
             _store_items(database, source, fetched, at, report)
+        _take_out(database, source, reader, at, whole=not state, report=report)
         for warning in fetched.warnings:
             report.warn(warning)
         _finish(database, source, fetched, at)
@@ -152,6 +156,24 @@ def _refresh_source(
         log.warning("source %s cannot be read", source.slug, exc_info=e)
         _fail(database, source, report, SourceError("unreadable", f"what it gave cannot be read ({_told(e)})"))
     return report
+
+
+def _take_out(
+    database: Database, source: Source, reader: Any, at: datetime, *, whole: bool, report: SourceReport
+) -> None:
+    """Remove what the source itself says is gone: of all its articles after a whole read, else of the recent ones.
+
+    Sources that cannot tell have no ``gone``; that a feed no longer lists an article says nothing.
+    """
+    if not hasattr(reader, "gone"):
+        return
+    with database.reading() as session:
+        there = catalogue.native_ids(session, source, None if whole else at - _RECENT)
+    gone = reader.gone(there) if there else []
+    if gone:
+        with database.transaction() as session:
+            report.removed += catalogue.remove(session, _row(session, source), gone)
+            report.unchanged -= min(len(gone), report.unchanged) * report.not_modified
 
 
 def open_source(kind: str, location: str, options: Mapping[str, Any], fetcher: Fetcher) -> Any:
@@ -277,8 +299,8 @@ def _finish(database: Database, source: Source, fetched: Fetched, at: datetime) 
         row.polled_at = at
         row.failing_since = row.retry_at = row.last_error = None
         row.failures = 0
+        row.state = dict(fetched.state)
         if not fetched.not_modified:
-            row.state = dict(fetched.state)
             row.imported_at = row.imported_at or at
 
 

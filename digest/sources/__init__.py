@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from digest.fetch import Fetcher
 from digest.sources.feed import Feed
 from digest.sources.jsonfeed import JsonFeed
+from digest.sources.wordpress import WordPress
 from digest.sources.wxr import Wxr
 from digest.types import Fetched
 
@@ -31,7 +32,9 @@ class Source(Protocol):
         """Return what lies at the location now; *state* is what the last fetch that was stored wholly remembered.
 
         A source that cannot be read is a SourceError, here or from the items. A bad item is a Skipped among them.
+        A reader that can tell has a second method, ``gone(native_ids) -> list[str]``: which of these articles, known
+        from it, its place no longer shows. It is called when the items are used up.
         """
 
 
-KINDS: dict[str, type[Source]] = {source.kind: source for source in (Wxr, Feed, JsonFeed)}
+KINDS: dict[str, type[Source]] = {source.kind: source for source in (WordPress, Wxr, Feed, JsonFeed)}

@@ -49,11 +49,21 @@ def open_location(location: str, fetcher: Fetcher, state: Mapping[str, Any], *, 
 
     *state* is what the last whole read remembered. It counts only for the very same location, read by this release.
     """
-    same = state.get("location") == location and state.get("release") == __version__
-    known = dict(state) if same else {}
+    known = remembered(state, location)
     if is_remote(location):
         return _open_remote(location, fetcher, known, accept)
     return _open_local(location, known)
+
+
+def remembered(state: Mapping[str, Any], location: str) -> dict[str, Any]:
+    """What the last whole read of this very location remembered; nothing if another release wrote it."""
+    same = state.get("location") == location and state.get("release") == __version__
+    return dict(state) if same else {}
+
+
+def fresh_state(location: str) -> dict[str, Any]:
+    """The beginning of what is remembered."""
+    return {"location": location, "release": __version__}
 
 
 def is_remote(location: str) -> bool:
@@ -67,7 +77,7 @@ def _open_remote(location: str, fetcher: Fetcher, known: dict[str, Any], accept:
     )
     if answer.not_modified:
         return Opened(None, known)
-    state: dict[str, Any] = {"location": location, "release": __version__}
+    state = fresh_state(location)
     for name in ("etag", "last_modified"):
         if value := answer.headers.get(name.replace("_", "-")):
             state[name] = value
@@ -88,7 +98,7 @@ def _open_local(location: str, known: dict[str, Any]) -> Opened:
         if path.is_dir():
             raise SourceError("unreadable", f"{path} is a folder; name a file in it")
         seen = f"{stat.st_size} {stat.st_mtime_ns}"
-        state = {"location": location, "release": __version__, "file": seen}
+        state = {**fresh_state(location), "file": seen}
         if known.get("file") == seen:
             return Opened(None, known)
         with path.open("rb") as plain:

@@ -45,6 +45,7 @@ class Form:
 
 FORMS = {
     "wxr": Form("wxr", ("wxr.xml.gz",), tells_kinds=True, image=False),
+    "wordpress": Form("wordpress", ("wp-posts-1.json.gz", "wp-posts-2.json.gz"), tells_kinds=True),
     "rss2": Form("feed", ("rss2.xml.gz", "rss2-paged-2.xml.gz"), updated=False),
     "rss1": Form("feed", ("rss1.rdf.gz",), updated=False, image=False, guid=False, summary=False),
     "atom": Form("feed", ("atom.xml.gz",), image=False),
@@ -76,6 +77,11 @@ def articles(items: list[RawArticle | Skipped]) -> list[tuple[RawArticle, CleanA
     return [(raw, cleaned) for raw, cleaned in made if isinstance(cleaned, CleanArticle)]
 
 
+def straight(text: str) -> str:
+    """WordPress's API gives titles as they are printed, with curly quotes."""
+    return text.translate(str.maketrans("‘’“”", "''\"\""))
+
+
 def test_every_kind_has_a_form_here_and_a_name() -> None:
     assert {form.kind for form in FORMS.values()} == set(KINDS)
     assert all(source.kind == kind for kind, source in KINDS.items())
@@ -90,7 +96,7 @@ def test_every_form_gives_the_same_articles(name: str, fetcher: Fetcher) -> None
     for expected in EXPECTED:
         raw, made = found[canonical_url(expected["url"]) or ""]
         assert raw.guid == expected["guid"] or not form.guid
-        assert made.title == clean_title(expected["title"])
+        assert straight(made.title) == straight(clean_title(expected["title"]))
         assert raw.authors == (expected["author"],)
         assert raw.published_at == datetime.fromisoformat(expected["published"])
         if form.updated:
@@ -210,7 +216,7 @@ def test_what_is_no_source_is_one_sentence(kind: str, content: bytes, tmp_path: 
     path.write_bytes(content)
     with pytest.raises(SourceError) as caught:
         read(kind, path, fetcher)
-    assert caught.value.code in ("not_a_feed", "not_wxr", "unreadable")
+    assert caught.value.code in ("not_a_feed", "not_wxr", "not_wordpress", "unreadable")
     assert "thing" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -239,6 +245,12 @@ def written(kind: str, bodies: list[tuple[str, str]]) -> bytes:
             for n, (title, body) in enumerate(bodies)
         ]
         return json.dumps({"version": "https://jsonfeed.org/version/1.1", "title": "T", "items": items}).encode()
+    if kind == "wordpress":
+        posts = [
+            {"id": n + 1, "link": f"https://x.example/{n}", "title": {"rendered": title}, "content": {"rendered": body}}
+            for n, (title, body) in enumerate(bodies)
+        ]
+        return json.dumps(posts).encode()
     more = "<wp:post_type>post</wp:post_type><wp:status>publish</wp:status>" if kind == "wxr" else ""
     parts = "".join(
         f"<item><title>{title}</title><link>https://x.example/{n}</link><guid>urn:x:{n}</guid>{more}"
@@ -290,7 +302,7 @@ def test_a_hostile_article_changes_nothing_but_itself(kind: str, name: str, tmp_
 ENTITIES = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10 if n else "boom"}">' for n in range(12))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "jsonfeed"])
+@pytest.mark.parametrize("kind", ["wxr", "feed"])
 def test_entities_expand_to_nothing_and_open_no_file(kind: str, tmp_path: Path, fetcher: Fetcher) -> None:
     secret = tmp_path / "secret"
     secret.write_text("s3cret")
