@@ -121,6 +121,61 @@ def test_readers_in_their_own_zones_each_at_their_seven_oclock(database: Databas
 # ----------------------------------------------------------------------------- what is skipped, and why
 
 
+def test_a_changed_schedule_has_no_runs_before_its_change(database: Database) -> None:
+    newsroom(database)
+    office = Office(database)
+    office.tick(AT)
+    office.setup.change("morning", DigestFields(schedule="0 5 * * *"))
+    assert office.tick(AT + timedelta(minutes=10)) == []
+    article(database, published_at=AT + timedelta(hours=1))
+    office.tick(AT + DAY)
+    assert statuses(office) == [("2025-07-15T07:00", "finished", None), ("2025-07-16T05:00", "finished", None)]
+
+
+def test_readers_follow_a_schedule_into_their_own_zones_and_back(database: Database) -> None:
+    addresses = newsroom(database, readers=2)
+    with database.transaction() as session:
+        session.execute(
+            update(m.Subscriber).where(m.Subscriber.address == addresses[0]).values(timezone="America/New_York")
+        )
+    office = Office(database)
+    office.tick(AT - timedelta(hours=1))
+    office.setup.change("morning", DigestFields(timezone="subscriber"))
+    office.tick(AT - timedelta(minutes=1))
+    office.tick(AT)
+    assert arrivals(office, addresses) == [0, 1]
+    office.tick(AT + timedelta(hours=4))
+    assert arrivals(office, addresses) == [1, 1]
+    office.setup.change("morning", DigestFields(timezone="Europe/Berlin"))
+    article(database, published_at=AT + timedelta(hours=1))
+    office.tick(AT + timedelta(hours=5))
+    office.tick(AT + timedelta(hours=22))
+    assert arrivals(office, addresses) == [2, 2]
+
+
+def test_the_first_reader_of_a_zone_owes_it_no_earlier_runs(database: Database) -> None:
+    with database.transaction() as session:
+        build.publication(session)
+        morning = build.digest(session, zone="subscriber", created_at=build.T)
+        schedule = build.schedule_of(session, morning).id
+        build.article(session, age=timedelta(hours=1))
+        ledger.editions.add_clock(session, schedule, "UTC")
+    office = Office(database)
+    office.tick(AT + 2 * DAY)
+    before = len(office.editions())
+    joined = AT + 2 * DAY + timedelta(hours=1)
+    with database.transaction() as session:
+        reader = build.subscriber(session, "tokyo@example.org")
+        build.subscription(
+            session, session.get_one(m.Digest, 1), reader, zone="Asia/Tokyo", created_at=joined, confirmed_at=joined
+        )
+        ledger.editions.add_clock(session, schedule, "Asia/Tokyo")
+    office.tick(joined + timedelta(minutes=1))
+    assert len(office.editions()) == before
+    office.tick(AT + 2 * DAY + timedelta(hours=15))  # 07:00 in Tokyo
+    assert [(e.local_time, e.zones) for e in office.editions()[before:]] == [("2025-07-18T07:00", ["Asia/Tokyo"])]
+
+
 def test_nothing_matches(database: Database) -> None:
     newsroom(database, articles=0)
     office = Office(database)

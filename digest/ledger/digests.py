@@ -8,12 +8,13 @@ from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from digest.db import clock
 from digest.errors import UsageError
-from digest.ledger.editions import add_clock
-from digest.models import Digest, Schedule, ScheduleClock, Subscription
+from digest.ledger.editions import add_clock, zones_with_readers
+from digest.models import Digest, Schedule, ScheduleClock, Subscriber, Subscription
 from digest.types import DigestStatus, SubscriptionStatus
 
 #: A schedule whose runs follow each reader's own zone.
@@ -80,15 +81,25 @@ def add_schedule(
 
 
 def change_schedule(session: Session, schedule: Schedule, *, cron: str, timezone: str, home: str) -> None:
-    """Another cron text or zone. Its clocks start anew at the next tick; readers keep the cadence."""
-    schedule.cron, schedule.timezone = cron, timezone
-    session.query(ScheduleClock).where(ScheduleClock.schedule_id == schedule.id).delete()
+    """Another cron text or zone, from now on: runs that it would have had before are none. Readers keep the cadence.
+
+    In a schedule that follows readers each gets a clock in their own zone, or in *home*.
+    """
+    schedule.cron, schedule.timezone, schedule.created_at = cron, timezone, clock(session)
+    session.execute(delete(ScheduleClock).where(ScheduleClock.schedule_id == schedule.id))
     session.flush()
-    add_clock(session, schedule.id, home if timezone == READERS_ZONE else timezone)
-    subscriptions = session.scalars(select(Subscription).where(Subscription.schedule_id == schedule.id))
-    if timezone != READERS_ZONE:
-        for subscription in subscriptions:
-            subscription.zone = ""
+    own = timezone == READERS_ZONE
+    add_clock(session, schedule.id, home if own else timezone)
+    theirs = select(func.coalesce(Subscriber.timezone, home)).where(Subscriber.id == Subscription.subscriber_id)
+    session.execute(
+        update(Subscription)
+        .where(Subscription.schedule_id == schedule.id)
+        .values(zone=theirs.scalar_subquery() if own else "")
+        .execution_options(synchronize_session=False)
+    )
+    if own:
+        for zone in sorted(zones_with_readers(session, schedule.id)):
+            add_clock(session, schedule.id, zone)
 
 
 def set_status(session: Session, slug: str, status: DigestStatus) -> Digest:

@@ -71,6 +71,19 @@ def zones_with_readers(session: Session, schedule_id: int) -> set[str]:
     )
 
 
+def counts_from(session: Session, clock: ScheduleClock, schedule: Schedule) -> datetime:
+    """Since when an unseen clock has had runs: its schedule's making, or the first reader's joining in that zone."""
+    joined = session.execute(
+        select(func.min(func.coalesce(Subscription.confirmed_at, Subscription.created_at))).where(
+            Subscription.schedule_id == schedule.id,
+            Subscription.zone == clock.zone,  # '' in a fixed zone: no row
+            Subscription.status == SubscriptionStatus.ACTIVE,
+        )
+    ).scalar_one()
+    since: datetime = max(schedule.created_at, joined or schedule.created_at)
+    return since
+
+
 # ----------------------------------------------------------------------------- opening
 
 
