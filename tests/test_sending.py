@@ -212,6 +212,19 @@ def test_a_cancelled_edition_still_settles_what_was_on_the_wire(database: Databa
     assert office.counts(edition) == {"cancelled": 6, "uncertain": 4}
 
 
+def test_what_a_cancelled_edition_has_on_the_wire_is_not_given_to_another(database: Database) -> None:
+    office, addresses, edition = released(database, readers=10)
+    claim(office, granted=4)
+    office.editor.cancel(edition)
+    second = office.editor.open_manual("morning", AT)
+    office.editor.compose(second)
+    office.editor.release(second)  # before anybody has settled what the dead worker left
+    end_leases(database)
+    office.send()
+    assert sum(arrivals(office, addresses)) == 6
+    assert office.counts(edition) == {"cancelled": 6, "uncertain": 4}
+
+
 def test_never_more_granted_than_the_window(database: Database) -> None:
     """Counted at every commit, from the rows: granted without a recorded outcome."""
     office, _, _ = released(database, readers=400)

@@ -24,7 +24,7 @@ from sqlalchemy import ColumnElement, and_, false, func, insert, not_, or_, sele
 from sqlalchemy.orm import Session, aliased
 
 from digest.models import Article, Attempt, Batch, Edition, EditionArticle, Subscription, Taste, Variant
-from digest.types import GAVE_BACK, EditionStatus, Result, SubscriptionStatus
+from digest.types import GAVE_BACK, TERMINAL, EditionStatus, Result, SubscriptionStatus
 
 PART_BITS = 17
 BATCH_SIZE = 500
@@ -144,7 +144,10 @@ def prior_editions(session: Session, edition: Edition, bit_of_article: dict[int,
     if not rows:
         return []
     masks = _masks(session, [e for e, _, _ in rows], bit_of_article)
-    kept = _ended(session, [(e, month) for e, status, month in rows if status == EditionStatus.CANCELLED], _KEPT)
+    stopped = [(e, month) for e, status, month in rows if status == EditionStatus.CANCELLED]
+    kept = _ended(session, stopped, _KEPT)
+    for e, readers in _on_the_wire(session, stopped).items():
+        kept.setdefault(e, []).extend(readers)
     gone = _ended(session, [(e, month) for e, status, month in rows if status != EditionStatus.CANCELLED], GAVE_BACK)
     priors = []
     for e, status, _ in rows:
@@ -186,6 +189,24 @@ def _ended(session: Session, editions: Sequence[tuple[int, int]], outcomes: Coll
     for edition, subscriber in rows:
         ended.setdefault(edition, []).append(subscriber)
     return ended
+
+
+def _on_the_wire(session: Session, editions: Sequence[tuple[int, int]]) -> dict[int, set[int]]:
+    """Readers to whom a cancelled edition's mail was granted and of whom nothing is recorded yet: it may arrive."""
+    readers: dict[int, set[int]] = {}
+    if not editions:
+        return readers
+    ended = _ended(session, editions, TERMINAL)
+    batches = session.execute(
+        select(Batch.edition_id, Batch.ids, Batch.todo, Batch.wire_to).where(
+            Batch.edition_id.in_([e for e, _ in editions]), not_(Batch.done), Batch.wire_to > 0
+        )
+    )
+    for edition, packed, todo, wire_to in batches:
+        ids = unpack_ids(packed)
+        granted = (range(len(ids)) if todo is None else _array("H", todo))[:wire_to]
+        readers.setdefault(edition, set()).update({ids[p] for p in granted} - set(ended.get(edition, ())))
+    return readers
 
 
 def seen_by(session: Session, priors: Sequence[Prior], part: int, readers: Iterable[int]) -> dict[int, int]:
