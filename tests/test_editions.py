@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from digest import ledger
 from digest import models as m
 from digest.db import Database
-from digest.editions import DigestFields, Editor, exclude_article, pin_article, unmark_article
+from digest.editions import DigestFields, Editor, Wishes, exclude_article, pin_article, unmark_article
 from digest.errors import RenderError, UsageError
 from digest.rendering import Renderer
 from digest.sending import LedgerStore
@@ -362,6 +362,108 @@ def test_the_last_mark_holds_and_out_of_all_is_out(database: Database) -> None:
         pin_article(database, only, "mornin", None, AT)
 
 
+# ----------------------------------------------------------------------------- quotas, sections, score
+
+
+def wish(office: Office, **wishes: object) -> None:
+    office.setup.change("morning", DigestFields(selection=Wishes(**wishes)))  # type: ignore[arg-type]
+
+
+def test_a_quota_holds_in_what_goes_out_and_the_rest_rolls_over(database: Database) -> None:
+    addresses = newsroom(database, articles=4)
+    office = Office(database)
+    sport = article(database, categories=["Sport"], published_at=AT - timedelta(hours=40))
+    wish(office, quotas=("category:africa=2",))
+    office.tick(AT)
+    wish(office, quotas=("",))
+    office.tick(AT + DAY)
+    first, second = office.editions()
+    with database.reading() as session:
+        pool = {p.article_id: p.reason for p in ledger.editions.pool(session, first.id)}
+    assert list(pool.values()) == ["picked", "picked", *["over the quota of its topic"] * 2, "picked"]
+    assert sport in picked(office, first.id)
+    assert picked(office, second.id) == [a for a, reason in pool.items() if reason != "picked"]
+    assert first.recipe["selection"] == {"quotas": {"category:africa": 2}}, "an edition keeps what it was made by"
+    assert arrivals(office, addresses) == [2, 2, 2]
+
+
+def test_caps_that_leave_too_little_skip_with_a_reason(database: Database) -> None:
+    newsroom(database, readers=0, articles=3, minimum=2)
+    office = Office(database)
+    wish(office, quotas=("category:africa=1",))
+    office.tick(AT)
+    assert statuses(office)[0][1:] == ("skipped", "1 story new, within quotas and caps, at least 2 wanted")
+
+
+def test_authors_and_sources_are_capped_by_what_the_catalogue_knows(database: Database) -> None:
+    newsroom(database, articles=0)
+    office = Office(database)
+    with database.transaction() as session:
+        wires = [build.source(session).id for _ in range(2)]
+        for n, (author, wire) in enumerate([("Ann", 0), ("Ann", 1), ("Bo", 0), ("Bo", 0)]):
+            build.article(session, authors=[author], source_id=wires[wire], age=timedelta(hours=n))
+    wish(office, per_author=1)
+    assert list(reasons(office, AT).values()) == ["in: picked", "out: enough by its author already"] * 2
+    wish(office, per_author=0, per_source=1)
+    assert list(reasons(office, AT).values()) == ["in: picked"] * 2 + ["out: enough from its source already"] * 2
+
+
+def test_a_plain_digest_stands_in_sections_in_mail_and_archive(database: Database) -> None:
+    addresses = newsroom(database, readers=1, articles=2)
+    office = Office(database)
+    article(database, categories=["Sport", "Africa"], published_at=AT - timedelta(hours=1))
+    wish(office, sections="category")
+    shown = office.preview("morning", AT)
+    assert [p["section"] for p in shown.data["picks"]] == ["Africa", "Africa", "Sport"], "its first category is Sport"
+    office.tick(AT)
+    [posted] = office.outbox.posted
+    assert posted.message.index(b"Africa") < posted.message.index(b"Sport")
+    with database.reading() as session:
+        page = ledger.edition_page(session, "morning", "2025-07-15", live=True)
+    assert page is not None
+    assert [s.title for s in page.sections] == ["Africa", "Sport"]
+    assert arrivals(office, addresses) == [1]
+
+
+def test_a_score_orders_and_shows_its_parts(database: Database) -> None:
+    newsroom(database, readers=0, articles=3)
+    office = Office(database)
+    oil = article(database, tags=["Oil"], published_at=AT - timedelta(hours=60))
+    sticky = article(database, sticky=True, published_at=AT - timedelta(hours=70))
+    newest = office.preview("morning", AT).data
+    assert [c["id"] for c in newest["candidates"]][-1] == oil
+    assert {c["score"] for c in newest["candidates"]} == {None}
+    wish(office, score="recency=1,topic:tag:oil=2")
+    data = office.preview("morning", AT).data["candidates"]
+    assert [c["id"] for c in data][:2] == [sticky, oil]
+    assert data[1]["score"] == {"recency": 0.176777, "topic:tag:oil": 2.0, "total": 2.176777}
+    totals = [c["score"]["total"] for c in data][1:]
+    assert totals == sorted(totals, reverse=True)
+    office.tick(AT)
+    assert picked(office, office.editions()[0].id) == [c["id"] for c in data]
+
+
+def test_equal_scores_stand_newest_first(database: Database) -> None:
+    newsroom(database, readers=0, articles=4)
+    office = Office(database)
+    before = list(reasons(office, AT))
+    wish(office, score="image=1")
+    assert list(reasons(office, AT)) == before
+
+
+def test_more_like_this_waits_for_the_next_edition(database: Database) -> None:
+    newsroom(database, articles=0)
+    office = Office(database)
+    titles = ("Senate passes the budget bill", "Budget bill passes the Senate", "Rain in the north")
+    for n, title in enumerate(titles):
+        article(database, title=title, published_at=AT - timedelta(hours=n + 1))
+    wish(office, diverse=0.75)
+    office.tick(AT)
+    assert [len(picked(office, e.id)) for e in office.editions()] == [2]
+    office.tick(AT + DAY)
+    assert [len(picked(office, e.id)) for e in office.editions()] == [2, 1]
+
+
 # ----------------------------------------------------------------------------- a person decides
 
 
@@ -541,6 +643,7 @@ def add(office: Office, slug: str = "weekly", **fields: object) -> None:
         ({"repeat": "always"}, "never or others"),
         ({"reply_to": "nobody"}, "nobody"),
         ({"subject": "{{ digest.name"}, "subject"),
+        ({"selection": Wishes(quotas=("category:afrika=2",))}, "category:africa"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(

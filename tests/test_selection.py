@@ -5,11 +5,34 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digest.selection import MORE, NOTHING, Caps, Limits, Pool, Reason, Story, StoryPart, bits, group_stories
+from digest.errors import UsageError
+from digest.selection import (
+    MORE,
+    NOTHING,
+    Caps,
+    Limits,
+    Pool,
+    Reason,
+    Scored,
+    Story,
+    StoryPart,
+    Wishes,
+    bits,
+    caps_of,
+    changed,
+    group_stories,
+    half_life,
+    in_words,
+    parts,
+    topics_in,
+)
 
 
 def pool(*topics: set[int], cost: int = 10, **limits: int) -> Pool:
@@ -285,3 +308,90 @@ def test_what_was_not_picked_makes_no_difference(
     if others:
         gone = data.draw(st.sampled_from(others))
         assert choose([s for s in stories if s is not gone]) == chosen
+
+
+# ----------------------------------------------------------------------------- an admin's words
+
+KNOWN = {"category": {"africa", "asia"}, "tag": {"oil", "africa"}}
+
+
+def test_words_become_what_a_digest_keeps_and_caps() -> None:
+    kept = changed({}, Wishes(
+        quotas=("category:africa=3", "tag:oil=1"), share=0.4, per_author=2, section_max=4, sections="category",
+        score="recency=1, topic:tag:oil=-.5", diverse=0.5), KNOWN)  # fmt: skip
+    assert kept == {
+        "quotas": {"category:africa": 3, "tag:oil": 1}, "share": 0.4, "per_author": 2, "section_max": 4,
+        "sections": "category", "score": {"recency": 1.0, "topic:tag:oil": -0.5}, "diverse": 0.5,
+    }  # fmt: skip
+    assert topics_in(kept) == ["category:africa", "tag:oil"]
+    assert caps_of(kept, 12, {"category:africa": 7}, [7, 8]) == Caps(
+        quotas=((7, 3),), share=5, per_author=2, section_max=4, sections=frozenset({7, 8}), alike=50
+    )
+    assert caps_of({"share": 0.07}, 100, {}, []).share == 7, "floats would make it 8"
+    assert not caps_of({}, 12, {}, []).binding
+
+
+def test_what_is_not_named_stays_and_nothing_takes_it_back() -> None:
+    kept: dict[str, Any] = {"per_author": 2, "score": {"recency": 1.0}, "quotas": {"tag:oil": 1}, "sections": "tag"}
+    assert changed(kept, Wishes(), KNOWN) == kept
+    assert changed(kept, Wishes(per_author=0, score="", quotas=("",), sections="none"), KNOWN) == {}
+
+
+@pytest.mark.parametrize(
+    ("wishes", "said"),
+    [
+        (Wishes(quotas=("category:afrika=3",)), "did you mean category:africa?"),
+        (Wishes(quotas=("tag:xyz=3",)), "digest topics --all"),
+        (Wishes(quotas=("africa=3",)), "category:SLUG or tag:SLUG"),
+        (Wishes(quotas=("category:africa=0",)), "1 to 100"),
+        (Wishes(quotas=("category:africa",)), "such as category:africa=3"),
+        (Wishes(share=1.5), "a part of one"),
+        (Wishes(diverse=float("nan")), "a part of one"),
+        (Wishes(per_author=-1), "--per-author -1"),
+        (Wishes(section_min=3, section_max=2), "do not fit"),
+        (Wishes(sections="categories"), "did you mean category?"),
+        (Wishes(score="recensy=1"), "did you mean recency?"),
+        (Wishes(score="recency"), "recency=.5"),
+        (Wishes(score="recency=much"), "a number"),
+        (Wishes(score="recency=inf"), "a number"),
+        (Wishes(score="topic:category:asja=1"), "did you mean category:asia?"),
+    ],
+)  # fmt: skip
+def test_words_that_do_not_fit_are_one_sentence(wishes: Wishes, said: str) -> None:
+    with pytest.raises(UsageError) as e:
+        changed({}, wishes, KNOWN)
+    assert said in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+def said_of(wishes: Wishes) -> str:
+    try:
+        changed({}, wishes, KNOWN)
+    except UsageError as e:
+        return str(e)
+    return ""
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_taken_or_told_in_one_line(text: str) -> None:
+    for wishes in (Wishes(score=text), Wishes(quotas=(text,)), Wishes(sections=text)):
+        assert "\n" not in said_of(wishes)
+
+
+def test_a_score_is_the_sum_of_its_parts_in_whole_millionths() -> None:
+    told = Scored(timedelta(hours=24), words=300, image=True, size=4, topics=frozenset({"tag:oil"}))
+    weights = {"image": 0.3, "length": 0.2, "recency": 1, "story": 0.1, "topic:tag:oil": 0.5, "topic:tag:gas": 9}
+    got = parts(told, weights, half_life(timedelta(days=1)))
+    assert got == {
+        "image": 300_000, "length": 100_000, "recency": 500_000, "story": 200_000, "topic:tag:oil": 500_000,
+        "topic:tag:gas": 0,
+    }  # fmt: skip
+    assert (in_words(got) or {})["total"] == 1.6
+    assert in_words(None) is None
+
+
+def test_recency_halves_in_a_day_for_a_daily_and_in_three_for_a_weekly() -> None:
+    assert half_life(None) == half_life(timedelta(days=2)) == timedelta(hours=24)
+    assert half_life(timedelta(days=7)) == timedelta(hours=72)
+    early = Scored(timedelta(hours=-5), words=0, image=False, size=0, topics=frozenset())
+    assert parts(early, {"recency": 1, "story": 1}, timedelta(hours=24)) == {"recency": 1_000_000, "story": 0}

@@ -161,6 +161,18 @@ class Column:
         return shown(value)
 
 
+def _score(row: Mapping[str, Any]) -> str:
+    """The sum, then what it is made of."""
+    parts = dict(row["score"] or {})
+    if not parts:
+        return ""
+    total = parts.pop("total")
+    return f"{total:.2f} ({', '.join(f'{name} {part:.2f}' for name, part in parts.items())})"
+
+
+score_column = Column("score", _score)
+
+
 def shown(value: Any) -> str:
     """A value for people: one line, no control characters, an empty cell for nothing."""
     if value is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,6 +27,7 @@ from digest.cli.common import (
     pass_door,
     plain,
     say,
+    score_column,
     zulu,
 )
 
@@ -65,6 +67,29 @@ def _recipe(command: C) -> C:
             "--min", "minimum", type=int, metavar="N", help="Fewest stories a reader gets a mail for. Default: 1."
         ),
         click.option("--max", "maximum", type=int, metavar="N", help="Most stories in a mail. Default: 12."),
+        click.option(
+            "--quota",
+            "quotas",
+            multiple=True,
+            metavar="TOPIC=N",
+            help="At most N stories of a topic, such as category:africa=3; again for more.",
+        ),
+        click.option(
+            "--share", type=float, metavar="PART", help="Most of the maximum that one category may take, such as .4."
+        ),
+        click.option("--per-author", type=int, metavar="N", help="At most N stories by one author. Default: any."),
+        click.option("--per-source", type=int, metavar="N", help="At most N stories from one source. Default: any."),
+        click.option("--sections", metavar="KIND", help="Sections by category, by tag, or none. Default: none."),
+        click.option("--section-min", type=int, metavar="N", help="Places kept for each section. Default: none."),
+        click.option("--section-max", type=int, metavar="N", help="At most N stories in a section. Default: any."),
+        click.option(
+            "--score",
+            metavar="WEIGHTS",
+            help="Best instead of newest first, such as 'recency=1,image=.3,topic:category:africa=.5'.",
+        ),
+        click.option(
+            "--diverse", type=float, metavar="PART", help="Leave out what is so much like a better story, such as .5."
+        ),
         click.option("--layout", metavar="L", help="Layout of the mail. Default: cards."),
         click.option("--lookback", metavar="SPAN", help="How far back it looks, such as 36h. Default: 7d."),
         click.option("--grace", metavar="SPAN", help="How long an article rests before it is taken. Default: 15m."),
@@ -95,10 +120,12 @@ def _recipe(command: C) -> C:
 
 
 def _fields(given: Mapping[str, Any]) -> Any:
-    from digest.editions import DigestFields
+    from digest.editions import DigestFields, Wishes
 
+    wishes = {f.name: given[f.name] for f in fields(Wishes)} | {"quotas": given["quotas"] or None}
+    others = {key: value for key, value in given.items() if key not in wishes}
     topics = {key: tuple(filter(None, given[key])) if given[key] else None for key in ("categories", "tags")}
-    return DigestFields(**{**given, **topics})
+    return DigestFields(**{**others, **topics}, selection=Wishes(**wishes))
 
 
 @digests.command("add")
@@ -136,7 +163,7 @@ def _ask_to_repeat(setup: Setup, slug: str) -> None:
 @json_option
 @pass_door
 def digests_set(door: Door, /, slug: str, out: Output, **given: Any) -> None:
-    """Change what is given; '' empties a text, a category or a tag. Open editions keep the recipe they have."""
+    """Change what is given; '' empties texts and lists, 0 takes a cap back. Open editions keep the recipe they have."""
     with door.app() as app:
         app.setup().change(slug, _fields(given))
         out.record(_digest_rows(app, slug)[0])
@@ -181,8 +208,9 @@ def _digest(row: Any) -> dict[str, Any]:
         "digest": d.slug, "name": d.name, "status": d.status, "readers": row.readers, "where": d.rule or None,
         "categories": list(d.categories), "tags": list(d.tags),
         "schedules": [{"cron": s.cron, "timezone": s.timezone, "missed": s.missed} for s in row.schedules],
-        "min": d.minimum, "max": d.maximum, "layout": d.layout, "lookback": _span(d.lookback_s),
-        "grace": _span(d.grace_s), "approve": d.approve, "repeat": d.repeat, "uncertain": d.uncertain,
+        "min": d.minimum, "max": d.maximum, "selection": d.selection, "layout": d.layout,
+        "lookback": _span(d.lookback_s), "grace": _span(d.grace_s), "approve": d.approve, "repeat": d.repeat,
+        "uncertain": d.uncertain,
         "subject": d.subject or None, "preheader": d.preheader or None, "from_name": d.from_name or None,
         "reply_to": d.reply_to or None, "created_at": d.created_at,
     }  # fmt: skip
@@ -328,7 +356,8 @@ def _show_preview(data: Mapping[str, Any], why: bool, text: str) -> None:
     out.record({"digest": data["digest"], "run": data["scheduled_for"], "as of": data["at"], **_looks(data)})
     click.echo()
     if why:
-        out.rows(data["candidates"], Column("", "verdict"), Column("why", "reason"), *_STORY)
+        scored = [score_column] if any(c["score"] for c in data["candidates"]) else []
+        out.rows(data["candidates"], Column("", "verdict"), Column("why", "reason"), *scored, *_STORY)
     elif text:
         click.echo(text)
     else:

@@ -23,6 +23,7 @@ from digest.cli.common import (
     now,
     pass_door,
     say,
+    score_column,
     zulu,
 )
 from digest.errors import UsageError
@@ -163,7 +164,9 @@ def editions_show(door: Door, id: int, pool: bool, out: Output) -> None:
         out.rows(row["articles"], *listed, Column("readers", "readers", right=True))
     if row["pool"] is not None:
         click.echo()
-        out.rows(row["pool"], Column("", "verdict"), Column("why", "reason"), *listed, empty="no article was looked at")
+        scored = [score_column] if any(p["score"] for p in row["pool"]) else []
+        why = (Column("", "verdict"), Column("why", "reason"), *scored)
+        out.rows(row["pool"], *why, *listed, empty="no article was looked at")
 
 
 def _row(app: App, edition: int) -> dict[str, Any]:
@@ -177,6 +180,7 @@ def _row(app: App, edition: int) -> dict[str, Any]:
 
 def _carried(app: App, edition: int, with_pool: bool) -> dict[str, Any]:
     from digest import ledger
+    from digest.selection import in_words
 
     with app.db.reading() as session:
         carried = ledger.readings.carried(session, edition)
@@ -193,7 +197,7 @@ def _carried(app: App, edition: int, with_pool: bool) -> dict[str, Any]:
             {
                 "id": p.article_id, "url": p.card["url"], "title": p.card["title"],
                 "published_at": zulu(p.card.get("published_at")), "verdict": p.verdict, "reason": p.reason,
-                "section": titles.get(p.section), "position": p.position,
+                "section": titles.get(p.section), "position": p.position, "score": in_words(p.score.get("parts")),
             }
             for p in pool
         ]  # fmt: skip

@@ -12,8 +12,9 @@ from digest.editions.marks import exclude_article, pin_article, unmark_article
 from digest.editions.preview import Preview, preview
 from digest.editions.setup import DigestFields, Setup
 from digest.editions.topics import hide_topic, merge_topics, rename_topic
+from digest.selection import Wishes
 
 __all__ = [
-    "DigestFields", "Editor", "Preview", "Setup", "exclude_article", "hide_topic", "merge_topics", "pin_article",
-    "preview", "rename_topic", "unmark_article",
+    "DigestFields", "Editor", "Preview", "Setup", "Wishes", "exclude_article", "hide_topic", "merge_topics",
+    "pin_article", "preview", "rename_topic", "unmark_article",
 ]  # fmt: skip

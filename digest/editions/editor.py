@@ -26,6 +26,7 @@ from sqlalchemy.orm import Session
 from digest import catalogue, ledger, rules, schedules
 from digest.catalogue import marks
 from digest.db import Database, clock
+from digest.editions.ranking import Parts, rank, terms
 from digest.errors import RenderError, UsageError
 from digest.ledger.digests import READERS_ZONE
 from digest.models import Article, Digest, Edition, EditionArticle, Schedule, ScheduleClock
@@ -38,6 +39,7 @@ from digest.selection import (
     Pool,
     Reason,
     StoryPart,
+    caps_of,
     group_stories,
 )
 from digest.sending.printer import Post, Printer, brand_to_json, view_of
@@ -56,6 +58,7 @@ class Gathered:
     candidates: Sequence[Candidate]
     view: EditionView
     sections: dict[int, str] = field(default_factory=dict)
+    parts: Parts = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,7 @@ class Editor:
             "grace_s": digest.grace_s, "minimum": digest.minimum, "maximum": digest.maximum, "approve": digest.approve,
             "uncertain": digest.uncertain, "subject": digest.subject, "preheader": digest.preheader,
             "from_name": digest.from_name, "reply_to": digest.reply_to, "lifetime_s": digest.lifetime_s,
+            "selection": digest.selection,
         }  # fmt: skip
         utc = run.instant.astimezone(UTC)
         return {
@@ -225,7 +229,9 @@ class Editor:
         slug = session.get_one(Digest, edition.digest_id).slug
         brand = catalogue.brand(session, self._post.public_url)
         view = view_of(edition, slug, brand, self._post.public_url)
-        return Gathered(edition_id, edition.revision, found, view, ledger.readings.section_titles(session, topics))
+        ranked, parts = rank(session, edition, found)
+        titles = ledger.readings.section_titles(session, topics)
+        return Gathered(edition_id, edition.revision, ranked, view, titles, parts)
 
     def cost(self, gathered: Gathered) -> Costed:
         layout = self._renderer.layout(gathered.view.layout)
@@ -246,7 +252,7 @@ class Editor:
                 "reason": Reason.FRESH if c.fresh else Reason.MINIMUM,
                 "score": {
                     "primary": c.primary, "sticky": c.sticky, "pinned": c.pinned, "source": c.source,
-                    "eligible_at": c.eligible_at.isoformat(),
+                    "eligible_at": c.eligible_at.isoformat(), "parts": gathered.parts.get(c.card.id),
                 },
                 "section": 0, "position": None,
             }
@@ -255,6 +261,7 @@ class Editor:
         ledger.editions.write_pool(session, edition.id, rows)
         edition.recipe = edition.recipe | {
             "brand": brand_to_json(gathered.view.brand), "room": costed.room, "section_cost": costed.section_cost,
+            **terms(session, edition.recipe.get("selection", {}), gathered.sections),
         }  # fmt: skip
         edition.template_hash, edition.composed_at = costed.template_hash, clock(session)
         edition.revision += 1
@@ -293,12 +300,15 @@ class Editor:
             parts.append(_part(row))
         recipe = edition.recipe
         limits = Limits(recipe["minimum"], recipe["maximum"], recipe["room"], recipe["section_cost"])
-        return Pool(group_stories(parts), catalogue.topic_order(session), limits)
+        caps = caps_of(
+            recipe.get("selection", {}), limits.maximum, recipe.get("topic_ids", {}), recipe.get("headings", ())
+        )
+        return Pool(group_stories(parts), catalogue.topic_order(session), limits, caps)
 
     def house(self, session: Session, edition: Edition, pool: Pool) -> tuple[Outcome, int]:
         """The house variant: all topics, history = the digest's own editions. Writes verdicts, reasons, positions.
 
-        Returns its outcome and how many stories were new to it.
+        Returns its outcome and how many stories were new to it, within its caps.
         """
         bit_of_article = ledger.history.article_bits(session, edition.id, pool.bit_of)
         seen = ledger.history.house_seen(session, edition, bit_of_article)
@@ -317,7 +327,7 @@ class Editor:
             row.reason = Reason.ALSO if verdict == "in" and row.article_id not in leads else reason
             row.position, row.section = place.get(row.article_id), section.get(row.article_id, 0)
         session.flush()
-        return outcome, (pool.everything & ~seen).bit_count()
+        return outcome, pool.choose(0, pool.everything & ~seen).bit_count()
 
     # ------------------------------------------------------------------------- release
 
@@ -429,9 +439,10 @@ def _nothing_to_say(pool: Pool, released: ledger.history.Released, house: Outcom
     if not pool.stories:
         return "no recent article matches"
     minimum = pool.limits.minimum
+    within = ", within quotas and caps" if pool.caps.binding else ""
     if released.readers:
-        return f"no reader has {_stories(minimum)} that {'is' if minimum == 1 else 'are'} new to them"
-    return f"{_stories(new)} new, at least {minimum} wanted"
+        return f"no reader has {_stories(minimum)} that {'is' if minimum == 1 else 'are'} new to them{within}"
+    return f"{_stories(new)} new{within}, at least {minimum} wanted"
 
 
 def _stories(n: int) -> str:

@@ -19,7 +19,7 @@ from digest.ledger.digests import READERS_ZONE
 from digest.ledger.history import PART_BITS, article_bits, prior_editions, seen_by
 from digest.models import Digest, Edition, EditionArticle, Subscriber, Subscription, Taste
 from digest.rendering import Renderer
-from digest.selection import HTML_BUDGET, Outcome, Pool, Reason
+from digest.selection import HTML_BUDGET, Outcome, Pool, Reason, in_words
 from digest.sending.printer import Post, Printer
 from digest.types import Dress, RenderedVariant
 
@@ -140,7 +140,7 @@ def _data(
             "id": r.article_id, "title": r.card["title"], "url": r.card["url"],
             "published_at": r.card["published_at"], "verdict": verdicts[r.article_id][0],
             "reason": verdicts[r.article_id][1], "section": section.get(r.article_id),
-            "position": position.get(r.article_id),
+            "position": position.get(r.article_id), "score": in_words(r.score.get("parts")),
         }
         for r in rows
     ]  # fmt: skip

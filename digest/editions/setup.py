@@ -17,6 +17,7 @@ from digest.errors import UsageError
 from digest.ledger.digests import READERS_ZONE
 from digest.models import Digest, Schedule
 from digest.rendering import Renderer, check_line
+from digest.selection import Wishes, changed
 from digest.types import DigestStatus, Run
 
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -48,6 +49,7 @@ class DigestFields:
     preheader: str | None = None
     from_name: str | None = None
     reply_to: str | None = None
+    selection: Wishes | None = None
 
 
 def span(text: str, what: str) -> timedelta:
@@ -128,6 +130,9 @@ class Setup:
         self._check_limits(values, digest)
         self._check_texts(wanted)
         self._check_rule(session, values, digest)
+        if wanted.selection is not None:
+            kept = digest.selection if digest else {}
+            values["selection"] = changed(kept, wanted.selection, catalogue.known_slugs(session))
         return values
 
     def _check_limits(self, values: Mapping[str, object], digest: Digest | None) -> None:

@@ -7,6 +7,8 @@ pool      picking and explaining, over integers
 
 from digest.selection.caps import Caps
 from digest.selection.pool import Pool
+from digest.selection.recipe import Wishes, caps_of, changed, topics_in
+from digest.selection.score import Scored, half_life, in_words, parts
 from digest.selection.story import (
     HTML_BUDGET,
     MORE,
@@ -29,8 +31,16 @@ __all__ = [
     "Outcome",
     "Pool",
     "Reason",
+    "Scored",
     "Story",
     "StoryPart",
+    "Wishes",
     "bits",
+    "caps_of",
+    "changed",
     "group_stories",
+    "half_life",
+    "in_words",
+    "parts",
+    "topics_in",
 ]
