@@ -10,6 +10,8 @@ import pytest
 
 from digest.config import Settings, names, variable
 from digest.errors import ConfigError
+from digest.selection.recipe import PARTS
+from digest.selection.story import Reason
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -66,6 +68,15 @@ def test_every_dependency_has_its_reason_and_no_other() -> None:
     assert told == named
 
 
+# ----------------------------------------------------------------------------- selection
+
+
+def test_every_reason_and_every_part_of_a_score_is_told() -> None:
+    told = [row[0] for row in rows(DOCS / "selection.md", 2)]
+    assert told[told.index("reason") + 1 :] == list(Reason)
+    assert told[told.index("part") + 1 : told.index("reason")] == [*PARTS, "topic:KIND:SLUG"]
+
+
 # ----------------------------------------------------------------------------- pages
 
 
@@ -87,4 +98,5 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 
 def test_the_pages_are_there() -> None:
-    assert {"install.md", "configure.md", "glossary.md", "flow.md", "adding.md"} <= {p.name for p in DOCS.glob("*.md")}
+    wanted = {"install.md", "configure.md", "selection.md", "glossary.md", "flow.md", "adding.md"}
+    assert wanted <= {p.name for p in DOCS.glob("*.md")}
