@@ -137,6 +137,7 @@ class RawArticle:
     title_is_html: bool = True
     body_html: str = ""
     excerpt_html: str = ""  # hand-written summary, if any
+    description: str = ""  # what the page says of itself to search engines: its meta description
     published_at: datetime | None = None
     updated_at: datetime | None = None
     authors: tuple[str, ...] = ()

@@ -19,6 +19,7 @@ from digest.text import (
     cut_sentence,
     decode,
     mend,
+    nearest,
     paragraphs,
     plain,
     sanitize,
@@ -296,7 +297,7 @@ def test_no_debris_is_left_for_a_reader_to_see() -> None:
         ('[caption width="600"]<b>x</b> Words[/caption]', "<figure><b>x</b> Words</figure>"),
         ('[gallery ids="1,2"]<p>b</p>', "<p>b</p>"),
         ("[embed]https://v.example/1[/embed]", '<p><a href="https://v.example/1">https://v.example/1</a></p>'),
-        ("<p>He said [sic] so [1] [2025] [[gallery]]</p>", "<p>He said [sic] so [1] [2025] [gallery]</p>"),
+        ("<p>He said [sic] so [1] [2025] [[gallery]]</p>", "<p>He said [sic] so [1] [2025] [\u2060gallery]</p>"),
         ('<p>[su_box title="x"]in[/su_box] [button]go[/button] [foo bar="1"]</p>', "<p>in go </p>"),
         ("<p>a\x0b\ud800&#1;b</p>", "<p>ab</p>"),
     ],
@@ -456,3 +457,115 @@ def test_images_are_pictures() -> None:
     assert article(image=Image("/a.jpg", -4, 10**12, "<b>A</b>")).image == Image("https://news.example/a.jpg", alt="A")
     body = '<img src="/icon.png" width="16"><img src="https://www.gravatar.com/a"><img src="/b.jpg?x=1&amp;y=2">'
     assert article(body_html=body).image == Image("https://news.example/b.jpg?x=1&y=2")
+
+
+SIGNED = "Ministers of eleven countries agree to share data – MSN"
+
+
+def test_another_publishers_headline_is_a_credit_and_never_our_words() -> None:
+    ours = {"title": "Eleven countries share radar data"}
+    assert article(**ours, image=Image("/a.jpg", alt=SIGNED)).image == Image(
+        "https://news.example/a.jpg", alt=ours["title"], credit="MSN"
+    )
+    given = article(**ours, image=Image("/a.jpg", alt=SIGNED, credit="AP/Jane Doe")).image
+    assert given is not None
+    assert (given.alt, given.credit) == (ours["title"], "AP/Jane Doe")
+    inside = article(**ours, body_html=f'<p>x</p><img src="/a.jpg" alt="{SIGNED}">').image
+    assert inside is not None
+    assert (inside.alt, inside.credit) == (ours["title"], "MSN")
+    for alt in ("A view of the harbour", "Harbour – London", "Map of the talks, day two – part 2", ""):
+        kept = article(**ours, image=Image("/a.jpg", alt=alt)).image
+        assert kept is not None
+        assert (kept.alt, kept.credit) == (alt, "")
+
+
+def test_of_several_sizes_the_one_nearest_to_1200_pixels_and_jpeg_before_webp() -> None:
+    def taken(*sizes: tuple[str, int | None]) -> str | None:
+        best = nearest(Image(url, width) for url, width in sizes)
+        return best.url if best else None
+
+    assert taken() is None
+    assert taken(("a.jpg", 300), ("b.jpg", 1024), ("c.jpg", 2560)) == "b.jpg"
+    assert taken(("a.jpg", 900), ("b.jpg", 1300)) == "b.jpg"
+    assert taken(("a.webp", 1200), ("b.avif?x=1", 1200), ("c.png", 300)) == "c.png"
+    assert taken(("a.jpg?format=webp", 1200), ("b.jpg", 300)) == "b.jpg"
+    assert taken(("a.webp", 300), ("b.webp", 1000)) == "b.webp"
+    assert taken(("a.jpg", None), ("b.jpg", 100)) == "b.jpg"
+    assert taken(("a.jpg", None), ("b.jpg", None)) == "a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("img", "src"),
+    [
+        ('<img src="/m-300.jpg" srcset="/m-300.jpg 300w, /m.jpg 1024w, /m-2k.jpg 2048w">', "m.jpg"),
+        ('<img data-src="/m-300.jpg" data-srcset="/m-300.jpg 300w,/m.jpg 1200w">', "m.jpg"),
+        ('<img srcset="/m.webp 1200w, /m.jpg 800w">', "m.jpg"),
+        ('<img src="/m.jpg" srcset="/m.jpg 1x, /m2.jpg 2x">', "m.jpg"),
+        ('<img src="/other.jpg" srcset="/m.jpg 1200w">', "other.jpg"),
+        ("<img src='/a.jpg' srcset='" + "x " * 9_000 + "'>", "a.jpg"),
+        ('<img src="/a.jpg" srcset="/a.jpg 10w, javascript:alert(1) 1200w">', None),
+    ],
+)  # fmt: skip
+def test_an_image_of_several_sizes_has_the_best_one(img: str, src: str | None) -> None:
+    body = sanitize(img, URL)
+    assert body == (f'<img src="https://news.example/{src}">' if src else "")
+
+
+def test_a_meta_description_goes_before_the_first_paragraph_and_after_a_written_summary() -> None:
+    lead = {"body_html": f"<p>{LEAD}</p>", "description": "What it is about &amp; why."}
+    assert article(**lead).excerpt == "What it is about & why."
+    assert article(**lead, excerpt_html="By hand.").excerpt == "By hand."
+    assert article(**lead, excerpt_html="Cut by a machine in the [&hellip;]").excerpt == "What it is about & why."
+    assert article(**lead | {"description": "%%excerpt%% %%sep%%"}).excerpt == LEAD
+    assert len(article(description="word " * 200).excerpt) <= 240
+    assert article(**lead, withheld=True).excerpt == ""
+
+
+AROUND = [
+    "<p>ADVERTISEMENT</p>",
+    "<p><strong>Advertisement</strong></p>",
+    "<div><p>Advertisement</p></div>",
+    "<h3>Share this:</h3>",
+    "<p>Share on Facebook</p>",
+    '<h3>Related Posts</h3><ul><li><a href="/b">Another</a></li>\n<li><a href="/c">Third</a></li></ul>',
+    '<h4>You may also like</h4><ol><li><p><a href="/b">Another</a></p></li></ol>',
+    '<p><strong>Read also:</strong> <a href="/b">Another one</a></p>',
+    '<p>Read more: <strong><a href="/b">Another one</a></strong></p>',
+    "<p>No Result</p><p>View All Result</p>",
+    "<p>Table of Contents</p>",
+    '<p>The post <a href="/x">t</a> appeared first on <a href="/">S</a>.</p>' * 2,
+]
+KEPT = [
+    "<h2>Related work</h2>",
+    "<p>Share prices fell on Tuesday.</p>",
+    "<p>Advertisement revenue fell.</p>",
+    '<p>Read more about it in <a href="https://news.example/b">our guide</a>.</p>',
+    '<p>Related: <a href="https://news.example/b">the law</a> was passed in May, and it holds.</p>',
+    "<h2>Share buybacks</h2>",
+    '<ul><li><a href="https://news.example/b">A list</a></li></ul>',
+]
+
+
+@pytest.mark.parametrize("debris", AROUND)
+def test_what_stands_around_an_article_goes_and_its_text_stays(debris: str) -> None:
+    assert sanitize(f"<p>Before.</p>{debris}<p>After.</p>", URL) == "<p>Before.</p><p>After.</p>"
+
+
+@pytest.mark.parametrize("html", KEPT)
+def test_what_only_looks_like_it_stays(html: str) -> None:
+    assert sanitize(f"<p>Before.</p>{html}<p>After.</p>", URL) == f"<p>Before.</p>{html}<p>After.</p>"
+
+
+PIECES = st.sampled_from([
+    *AROUND, *KEPT, *(broken for broken, _ in DEBRIS), "[[gallery]]", "[caption]x[/caption]", "[&#8230;]", "\n",
+    "<pre>\n\nx</pre>", "<ul><li><div><p><li></ul>", "<table><td>", "<b><p></b>", "&lt;b&gt;", "&amp;lt;", "</p>",
+    "<svg><p>", "<math><mi><style>", '<a href="?x&y=&quot;">', '<img src=" a b.jpg " srcset="a 1w">', "<!--", "]]>",
+    "\u202e", "&#x1;", "<select><p>", "<h2>", "<details open><summary>", "<template><p>", "<noscript><img src=x>",
+    "<div class=sharedaddy>", "<p dir=x>",
+])  # fmt: skip
+
+
+@given(st.lists(st.one_of(PIECES, st.text(st.characters(codec="utf-8"), max_size=8)), max_size=12).map("".join))
+def test_cleaning_twice_changes_nothing(html: str) -> None:
+    once = sanitize(html, URL)
+    assert sanitize(once, URL) == once

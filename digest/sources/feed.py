@@ -19,7 +19,7 @@ from digest.errors import SourceError
 from digest.fetch import Fetcher, shown
 from digest.sources import reading
 from digest.sources.mending import mended
-from digest.text import paragraphs
+from digest.text import nearest, paragraphs
 from digest.types import Fetched, Image, RawArticle, Skipped
 
 _ACCEPT = "application/atom+xml, application/rss+xml, application/rdf+xml;q=0.9, application/xml;q=0.8, */*;q=0.5"
@@ -170,16 +170,17 @@ def _labels(entry: Any) -> Iterator[tuple[str, str]]:
 
 
 def _image(entry: Any) -> Image | None:
-    """The widest picture that the entry itself names."""
+    """Of the pictures that the entry itself names the one nearest to what mails and pages want."""
     media = [m for m in dict.get(entry, "media_content") or () if _is_picture(m)]
     found = media or list(dict.get(entry, "media_thumbnail") or ())
-    if found:
-        best = max(found, key=lambda m: _number(m.get("width")))
-        credit = (dict.get(entry, "media_credit") or [{}])[0].get("content") or ""
-        if best.get("url"):
-            return Image(
-                best["url"], _number(best.get("width")) or None, _number(best.get("height")) or None, "", credit
-            )
+    credit = (dict.get(entry, "media_credit") or [{}])[0].get("content") or ""
+    sizes = [
+        Image(m["url"], _number(m.get("width")) or None, _number(m.get("height")) or None, "", credit)
+        for m in found
+        if m.get("url")
+    ]
+    if best := nearest(sizes):
+        return best
     for link in dict.get(entry, "links") or ():
         if link.get("rel") == "enclosure" and link.get("href") and _is_picture(link):
             return Image(link["href"])

@@ -22,6 +22,8 @@ from digest.sources.mending import AMPERSAND, Mended, read_on
 from digest.text import clean_title, paragraphs, slugify
 from digest.types import Fetched, Image, RawArticle, Skipped, TopicKind, TopicRef
 
+# Where the plugins for search engines keep an article's meta description.
+_DESCRIPTIONS = ("_yoast_wpseo_metadesc", "rank_math_description", "_aioseo_description", "_genesis_description")
 _KINDS = {"category": TopicKind.CATEGORY, "post_tag": TopicKind.TAG, "tag": TopicKind.TAG}
 
 
@@ -149,6 +151,7 @@ class _Export:
             title=fields.get("title", ""),
             body_html=paragraphs(fields.get("content", "")),
             excerpt_html=fields.get("excerpt", ""),
+            description=next((meta[key] for key in _DESCRIPTIONS if meta.get(key)), ""),
             published_at=self._published(fields),
             updated_at=reading.read_date(fields.get("post_modified_gmt")),
             authors=reading.people([self._author(fields.get("creator", "")), *coauthors]),

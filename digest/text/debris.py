@@ -67,7 +67,7 @@ def without_shortcodes(html: str) -> str:
     def replace(match: re.Match[str]) -> str:
         escaped, end, name, attributes = match.groups()
         if escaped is not None:  # [[gallery]] is how one writes about [gallery]
-            return f"[{escaped}]"
+            return f"[\u2060{escaped}]"  # a word joiner: what is shown as text must not be read as a shortcode again
         if name in ("caption", "wp_caption"):
             return f"<{end}figure>"
         known = name in _KNOWN_CODES or name in closed or "_" in name or "=" in (attributes or "")
@@ -103,7 +103,10 @@ _BLOCKS = tuple(
         "#jp-relatedposts .related-posts .crp_related .wp-block-jetpack-related-posts .jnews_inline_related_post",
         ".sharedaddy .sd-sharing .addtoany_share_save_container .addtoany_content .heateor_sss_sharing_container",
         ".social-share .share-buttons .essb_links .swp_social_panel .jeg_share_button .more-link .adsbygoogle",
-        ".advertisement .mc4wp-form .feedflare .screen-reader-text",
+        ".advertisement .mc4wp-form .feedflare .screen-reader-text .jnews_inline_related_post_wrapper .jeg_ad",
+        ".ads-wrapper .ez-toc-title-container .wp-block-table-of-contents .simpletoc .essb_displayed_inline",
+        ".jp-post-flair .ai_widget .addtoany_list .wp-block-outermost-social-sharing .related_posts .zem_rp_wrap",
+        ".rp4wp-related-posts",
     )
     for name in line.split()
 )
@@ -142,33 +145,83 @@ _CUT_HERE = re.compile(r"\s{0,9}\[(?:…|\.\.\.|&hellip;|&#8230;)\]")
 _EMPTY = re.compile(r"<(p|figure|a|h[1-6]|li|ul|div)(?: [^<>]*)?>\s*</\1>")
 
 
+_LABEL = (
+    r"advertisements?|anzeige|publicidad|publicité|sponsored(?: content)?|table of contents"
+    r"|share (?:this|it)(?: (?:post|article|story|page|entry|now))?(?: on)?|share(?: on)?:?(?: (?:facebook|twitter|x"
+    r"|whatsapp|linkedin|telegram|reddit|pinterest|e-?mail))?|related (?:posts?|articles?|stories|news|reading)"
+    r"|you (?:may|might) also (?:like|enjoy)(?: (?:this|these))?|recommended for you|more from (?:us|this author)"
+    r"|no results?|view all results?|toggle(?: table of contents?)?|skip to content|subscribe to our newsletter"
+)
+_OPEN, _SHUT = r"\s*+(?:<(?:strong|b|em|i|u|small)>\s*+)*+", r"\s*+(?:</(?:strong|b|em|i|u|small)>\s*+)*+"
+_LINK = r"<a(?: [^<>]*+)?>[^<>]*+</a>"
+_LABELLED = re.compile(  # with the list of links that it stands above
+    rf"<(p|div|h[1-6])(?: [^<>]*+)?>{_OPEN}(?:{_LABEL})\s*+[:–-]?{_SHUT}</\1>"
+    rf"(?:\s*+<(ul|ol)(?: [^<>]*+)?>(?:\s*+<li>\s*+(?:<p>\s*+)?{_LINK}\s*+(?:</p>\s*+)?</li>)++\s*+</\2>)?",
+    re.IGNORECASE,
+)
+_ALSO = re.compile(
+    rf"<(p|div|h[1-6])(?: [^<>]*+)?>{_OPEN}(?:read (?:also|more|next|this)|also read"
+    rf"|related(?: (?:article|story|news))?|don[’']t miss|lesen sie auch|lire aussi|lea también)"
+    rf"\s*+:{_SHUT}{_OPEN}{_LINK}\s*+\.?{_SHUT}</\1>",
+    re.IGNORECASE,
+)
+_ANY_TAG = re.compile(r"</?[a-zA-Z][^<>]*+>")
+_VOID = ("<br", "<hr", "<img", "<wbr", "<col>", "<col ")
+_PRE = re.compile(r"(<pre(?: [^<>]*)?>)\n+")
+_PASSES = 50  # what is taken out may leave an empty shell around it, and that another
+
+
 def tidied(html: str) -> str:
-    """Return safe HTML without pixels that count readers, empty shells and the credit of the feed plugin."""
+    """Return safe HTML without pixels that count readers, empty shells, labels of advertisements and share bars, links
+    to other articles that stand alone, and the credit of the feed plugin. Done again it changes nothing.
+    """
     if "<img" in html:
         html = SAFE_IMG.sub(lambda m: "" if _is_counter(m[1]) else m[0], html)
-    html = without_credit(html)
     if "[" in html:
         html = _CUT_HERE.sub("…", html)
-    html = _EMPTY.sub("", _EMPTY.sub("", html))
+    if "<pre" in html:
+        html = _PRE.sub(r"\1", html)  # a parser drops the first line break: it would go with the next cleaning
+    for _ in range(_PASSES):
+        before = html
+        html = _ALSO.sub("", _LABELLED.sub("", without_credit(html)))
+        html = _EMPTY.sub("", html)
+        if html == before:
+            break
     return re.sub(r"\n{3,}", "\n\n", html) if "\n\n\n" in html else html
 
 
 def without_credit(text: str) -> str:
-    """Take the last "The post … appeared first on …" off, with its paragraph if it has one."""
+    """Take the last "The post … appeared first on …" off, with its paragraph if it has one to itself."""
     found = max(text.rfind(words) for words in _FIRST_ON)
     if found < 0:
         return text
     floor = max(0, found - 1_500)
-    paragraph = text.rfind("<p", floor, found)
+    paragraph = max(text.rfind("<p>", floor, found), text.rfind("<p ", floor, found))
     find = text.rfind if paragraph < 0 else text.find
     begin = max(find(words, max(floor, paragraph), found) for words in _CREDITS)
     end = text.find("</p>", found)
-    end = len(text) if end < 0 else end + len("</p>") * (paragraph >= 0)
+    end = len(text) if end < 0 else end
     if begin < 0 or "</p>" in text[begin:found]:
         return text
-    if paragraph >= 0 and not text[text.find(">", paragraph) + 1 : begin].strip():
-        begin = paragraph
-    return text[:begin] + text[end:]
+    if paragraph >= 0 and end < len(text) and not _ANY_TAG.sub("", text[paragraph:begin]).strip():
+        return text[:paragraph] + text[end + len("</p>") :]
+    return text[:begin] + "".join(_unpaired(_ANY_TAG.findall(text[begin:end]))) + text[end:]
+
+
+def _unpaired(tags: list[str]) -> list[str]:
+    """Those of *tags* that close or open something outside: they stay where what stood between them goes."""
+    kept: list[str] = []
+    for tag in tags:
+        if tag.startswith("</") and kept and not kept[-1].startswith("</"):
+            kept.pop()
+        elif not tag.startswith(_VOID):
+            kept.append(tag)
+    return kept
+
+
+def is_cut(summary: str) -> bool:
+    """Whether a machine cut a summary off."""
+    return _CUT_HERE.search(summary) is not None
 
 
 def without_cut_mark(summary: str) -> str:

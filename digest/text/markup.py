@@ -10,6 +10,7 @@ import nh3
 from digest.text import debris
 from digest.text.addresses import resolve
 from digest.text.characters import strip_controls
+from digest.text.images import with_best_sizes
 from digest.text.tags import ADDRESSES, ALLOWED, ATTRIBUTES, DROPPED, FLAT
 
 MAX_BODY = 512 * 1024
@@ -26,7 +27,7 @@ def safe_html(html: str, base: str | None) -> tuple[str, bool]:
     html = _flattened(_capped(strip_controls(html[: MAX_BODY + 1])))
     html, mended = debris.mend(html)
     html = debris.without_shortcodes(html)
-    html = debris.load_lazy_images(html)
+    html = with_best_sizes(debris.load_lazy_images(html))
     html = debris.without_blocks(html)
     html = nh3.clean(
         html, tags=ALLOWED, clean_content_tags=DROPPED, attributes=ATTRIBUTES, link_rel=None,

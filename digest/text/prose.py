@@ -53,11 +53,15 @@ _ABBREVIATION = re.compile(
 )
 
 
-def excerpt(written: str, body: str, text: str) -> str:
-    """Return the hand-written summary, else the first paragraph that reads like one, else the first words."""
-    summary = debris.without_shortcodes(strip_controls(written[:20_000]))
-    summary = debris.without_credit(" ".join(plain(debris.mend(summary)[0]).split()))
-    if summary := debris.without_cut_mark(summary):
+def excerpt(written: str, body: str, text: str, description: str = "") -> str:
+    """Return the hand-written summary, else the meta description, else the first paragraph that reads like one.
+
+    Failing all, the first words. A summary that ends with "[…]" was cut by a machine: a description goes before it.
+    """
+    summary, said = _summary(written), _summary(description) if "%%" not in description else ""
+    if said and (not summary or debris.is_cut(written)):
+        return cut_sentence(said)
+    if summary:
         return cut_sentence(summary)
     fallback = ""
     for lead in _leads(body):
@@ -65,6 +69,14 @@ def excerpt(written: str, body: str, text: str) -> str:
             return cut_sentence(lead)
         fallback = fallback or (lead if len(lead) >= 40 else "")
     return cut_sentence(fallback or text[: 4 * MAX_EXCERPT])
+
+
+def _summary(written: str) -> str:
+    if not written:
+        return ""
+    summary = debris.without_shortcodes(strip_controls(written[:20_000]))
+    summary = debris.without_credit(" ".join(plain(debris.mend(summary)[0]).split()))
+    return debris.without_cut_mark(summary)
 
 
 def _leads(body: str) -> Iterator[str]:
