@@ -24,7 +24,7 @@ from digest.cli.common import (
     say,
 )
 
-_KINDS = "wordpress, wxr, feed or jsonfeed"
+_KINDS = "wordpress, wxr, feed, jsonfeed or markdown"
 
 
 @click.group()

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from digest.fetch import Fetcher
 from digest.sources.feed import Feed
 from digest.sources.jsonfeed import JsonFeed
+from digest.sources.markdown import Markdown
 from digest.sources.wordpress import WordPress
 from digest.sources.wxr import Wxr
 from digest.types import Fetched
@@ -37,4 +38,4 @@ class Source(Protocol):
         """
 
 
-KINDS: dict[str, type[Source]] = {source.kind: source for source in (WordPress, Wxr, Feed, JsonFeed)}
+KINDS: dict[str, type[Source]] = {source.kind: source for source in (WordPress, Wxr, Feed, JsonFeed, Markdown)}

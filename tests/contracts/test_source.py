@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gzip
 import http.server
 import json
 import shutil
+import tarfile
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -41,6 +45,8 @@ class Form:
     image: bool = True
     guid: bool = True
     summary: bool = True
+    remote: bool = True
+    options: tuple[tuple[str, str], ...] = ()
 
 
 FORMS = {
@@ -50,7 +56,12 @@ FORMS = {
     "rss1": Form("feed", ("rss1.rdf.gz",), updated=False, image=False, guid=False, summary=False),
     "atom": Form("feed", ("atom.xml.gz",), image=False),
     "json": Form("jsonfeed", ("feed.json.gz",)),
-}
+    "markdown": Form(
+        "markdown", ("markdown.tar.gz",), tells_kinds=True, image=False, guid=False, remote=False,
+        options=(("url", "https://capitalcities.example/:year/:month/:day/:slug/"),),
+    ),
+}  # fmt: skip
+REMOTE = [name for name, form in FORMS.items() if form.remote]
 KNOWN = {"known_categories": CATEGORIES}
 
 
@@ -66,6 +77,18 @@ def fetcher() -> Iterator[Fetcher]:
     made = Fetcher(Limits())
     yield made
     made.close()
+
+
+@cache
+def place(file: str) -> Path:
+    """Where a form's file lies; a folder is packed, and unpacked once."""
+    if not file.endswith(".tar.gz"):
+        return DATA / file
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with tarfile.open(DATA / file) as packed:
+        packed.extractall(folder, filter="data")
+    return Path(folder) / file.removesuffix(".tar.gz")
 
 
 def read(kind: str, location: Path | str, fetcher: Fetcher, **options: Any) -> list[RawArticle | Skipped]:
@@ -90,7 +113,9 @@ def test_every_kind_has_a_form_here_and_a_name() -> None:
 @pytest.mark.parametrize("name", FORMS)
 def test_every_form_gives_the_same_articles(name: str, fetcher: Fetcher) -> None:
     form = FORMS[name]
-    items = [item for file in form.files for item in read(form.kind, DATA / file, fetcher, **KNOWN)]
+    items = [
+        item for file in form.files for item in read(form.kind, place(file), fetcher, **KNOWN, **dict(form.options))
+    ]
     found = {made.canonical_url: (raw, made) for raw, made in articles(items)}
     assert len(found) == len(items) == len(EXPECTED)
     for expected in EXPECTED:
@@ -111,7 +136,9 @@ def test_every_form_gives_the_same_articles(name: str, fetcher: Fetcher) -> None
 @pytest.mark.parametrize("name", FORMS)
 def test_every_form_gives_the_same_topics(name: str, fetcher: Fetcher) -> None:
     form = FORMS[name]
-    items = [item for file in form.files for item in read(form.kind, DATA / file, fetcher, **KNOWN)]
+    items = [
+        item for file in form.files for item in read(form.kind, place(file), fetcher, **KNOWN, **dict(form.options))
+    ]
     found = {made.canonical_url: raw for raw, made in articles(items)}
     for expected in EXPECTED:
         categories = {slugify(c) for c in expected["categories"]}
@@ -129,7 +156,7 @@ def test_bodies_agree_between_the_forms(fetcher: Fetcher) -> None:
     texts: dict[str, set[str]] = {}
     for form in FORMS.values():
         for file in form.files:
-            for _, made in articles(read(form.kind, DATA / file, fetcher)):
+            for _, made in articles(read(form.kind, place(file), fetcher, **dict(form.options))):
                 texts.setdefault(made.canonical_url, set()).add(made.body_text)
     assert len(texts) == len(EXPECTED)
     assert {url: len(found) for url, found in texts.items() if len(found) != 1} == {}
@@ -143,7 +170,9 @@ def plain(tmp_path: Path) -> Callable[[str], Path]:
     """The first file of a form, unpacked."""
 
     def unpack(name: str) -> Path:
-        source = DATA / FORMS[name].files[0]
+        source = place(FORMS[name].files[0])
+        if source.is_dir():
+            return Path(shutil.copytree(source, tmp_path / source.name))
         path = tmp_path / source.stem
         path.write_bytes(gzip.decompress(source.read_bytes()))
         return path
@@ -157,7 +186,7 @@ def test_a_path_a_file_address_and_a_packed_file_say_the_same(
 ) -> None:
     path, kind = plain(name), FORMS[name].kind
     items = read(kind, path, fetcher)
-    assert items == read(kind, path.as_uri(), fetcher) == read(kind, DATA / FORMS[name].files[0], fetcher)
+    assert items == read(kind, path.as_uri(), fetcher) == read(kind, place(FORMS[name].files[0]), fetcher)
     assert items
 
 
@@ -174,7 +203,8 @@ def test_what_has_not_changed_is_not_read_again(name: str, plain: Callable[[str]
     again = fetch(first.state)
     assert again.not_modified
     assert list(again.items) == []
-    path.write_bytes(path.read_bytes() + b"\n")
+    file = min(path.iterdir()) if path.is_dir() else path
+    file.write_bytes(file.read_bytes() + b"\n")
     assert len(list(fetch(first.state).items)) > 1
 
 
@@ -183,7 +213,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", REMOTE)
 @pytest.mark.parametrize("packed", [False, True])
 def test_over_http_the_same_and_conditional(
     name: str, packed: bool, plain: Callable[[str], Path], tmp_path: Path, fetcher: Fetcher
@@ -227,7 +257,7 @@ def test_what_is_not_there_is_one_sentence(kind: str, tmp_path: Path, fetcher: F
         (tmp_path / "nothing.xml", "not_found"),
         (tmp_path, "unreadable"),
         ("ftp://x.example/feed", "bad_address"),
-        ("http://127.0.0.2:9/feed", "address_refused"),
+        ("http://127.0.0.2:9/feed", "bad_address" if kind == "markdown" else "address_refused"),
     ):
         with pytest.raises(SourceError) as caught:
             read(kind, location, fetcher)
@@ -239,6 +269,10 @@ def test_what_is_not_there_is_one_sentence(kind: str, tmp_path: Path, fetcher: F
 
 def written(kind: str, bodies: list[tuple[str, str]]) -> bytes:
     """A document of (title, body) pairs, as a careless program writes it: nothing is checked, only markup escaped."""
+    if kind == "markdown":
+        n, (title, body) = len(bodies) - 1, bodies[-1]
+        head = f"---\ntitle: {json.dumps(title, ensure_ascii=False)}\nurl: https://x.example/{n}\n---\n"
+        return (head + body).encode("utf-8", "surrogatepass")
     if kind == "jsonfeed":
         items = [
             {"id": f"urn:x:{n}", "url": f"https://x.example/{n}", "title": title, "content_html": body}
@@ -264,6 +298,16 @@ def written(kind: str, bodies: list[tuple[str, str]]) -> bytes:
     return f"{head}{parts}</channel></rss>".encode("utf-8", "surrogatepass")
 
 
+def put(kind: str, path: Path, bodies: list[tuple[str, str]]) -> None:
+    """What `written` makes, at *path*: one document, or a folder of them."""
+    if kind != "markdown":
+        path.write_bytes(written(kind, bodies))
+        return
+    path.mkdir()
+    for n in range(len(bodies)):
+        (path / f"{n}.md").write_bytes(written(kind, bodies[: n + 1]))
+
+
 HOSTILE = {
     "control characters": ("A\x00\x0b\x1fB", "<p>body \x0b\x08</p>"),
     "references to control characters": ("A&#11;&#x1F;&#0;B", "<p>&#11;</p>"),
@@ -286,7 +330,7 @@ HOSTILE = {
 def test_a_hostile_article_changes_nothing_but_itself(kind: str, name: str, tmp_path: Path, fetcher: Fetcher) -> None:
     good = [(f"Good {n}", f"<p>Body {n} &amp; more.</p>") for n in range(4)]
     path = tmp_path / "hostile"
-    path.write_bytes(written(kind, [*good[:2], HOSTILE[name], *good[2:]]))
+    put(kind, path, [*good[:2], HOSTILE[name], *good[2:]])
     made = articles(read(kind, path, fetcher))
     by_url = {article.url: article for _, article in made}
     for n in (0, 1, 3, 4):
