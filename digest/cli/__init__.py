@@ -10,12 +10,12 @@ from pathlib import Path
 import rich_click as click
 
 import digest
-from digest.cli import articles, digests, editions, feeds, sources, subscribers, system
+from digest.cli import articles, digests, editions, feeds, sources, stories, subscribers, system
 from digest.cli.common import FILE, Door, Family
 
 _PANELS = {
     "Start": ("demo", "init", "serve"),
-    "Articles": ("sources", "ingest", "articles", "topics"),
+    "Articles": ("sources", "ingest", "articles", "stories", "topics"),
     "Digests": ("digests", "preview", "tick", "run", "editions", "deliveries"),
     "Readers": ("subscribers", "feeds"),
     "Operate": ("web", "worker", "capture", "brand", "config", "db"),
@@ -36,7 +36,7 @@ def cli(context: click.Context, config: Path | None) -> None:
     context.obj = Door(config)
 
 
-for _room in (system, sources, articles, digests, editions, subscribers, feeds):
+for _room in (system, sources, articles, stories, digests, editions, subscribers, feeds):
     for _command in _room.COMMANDS:
         cli.add_command(_command)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -22,6 +23,7 @@ from digest.cli.common import (
     now,
     pass_door,
 )
+from digest.cli.stories import MEMBER, members, with_members
 
 
 @click.group()
@@ -38,22 +40,31 @@ def _article(row: Any) -> dict[str, Any]:
 @articles.command("list")
 @click.option("--topic", metavar="category:S|tag:S", help="Only of this topic; a category with its children.")
 @click.option("--since", type=INSTANT, metavar="T", help="Only published at T (RFC 3339) or later.")
+@click.option("--story", "by_story", is_flag=True, help="Those of a story together, and why they joined it.")
 @limit_option
 @fail_empty_option
 @json_option
 @pass_door
 def articles_list(
-    door: Door, topic: str | None, since: datetime | None, limit: int | None, fail_empty: bool, out: Output
+    door: Door,
+    topic: str | None,
+    since: datetime | None,
+    by_story: bool,
+    limit: int | None,
+    fail_empty: bool,
+    out: Output,
 ) -> int:
     """List articles, oldest first."""
     with door.app() as app, app.db.reading() as session:
         from digest import catalogue
 
-        rows = (_article(r) for r in catalogue.list_articles(session, topic, since, limit))
-        count = out.rows(
-            rows, Column("id", "id", right=True), Column("published", "published_at", whole=True), "title",
-            "categories", "tags", empty="no articles",
-        )  # fmt: skip
+        rows: Iterable[dict[str, Any]] = (_article(r) for r in catalogue.list_articles(session, topic, since, limit))
+        first = (Column("id", "id", right=True), Column("published", "published_at", whole=True), "title")
+        more: tuple[Column | str, ...] = ("categories", "tags")
+        if by_story:
+            rows = with_members(session, list(rows))
+            more = (Column("story", "story", right=True), *MEMBER[3:])
+        count = out.rows(rows, *first, *more, empty="no articles")
     return empty_or_ok(count, fail_empty)
 
 
@@ -62,16 +73,20 @@ def articles_list(
 @json_option
 @pass_door
 def articles_show(door: Door, id: int, out: Output) -> None:
-    """Show one article, and what changed in it since it came."""
+    """Show one article, what tells the same news, and what changed in it since it came."""
     with door.app() as app, app.db.reading() as session:
         from digest import catalogue
 
         row = _article(catalogue.article_row(session, id))
         changes = [{"at": r.at, "before": r.before} for r in catalogue.revisions(session, id)]
+        told = members(session, row["story"])
         if out.as_json:
-            out.line(row | {"revisions": changes})
+            out.line(row | {"members": told, "revisions": changes})
             return
         out.record(row)
+        if len(told) > 1:
+            out.text("")
+            out.rows(told, *MEMBER)
         if changes:
             out.text("")
             changed = Column("changed", lambda change: sorted(change["before"]))
