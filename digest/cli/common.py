@@ -162,12 +162,13 @@ class Column:
 
 
 def _score(row: Mapping[str, Any]) -> str:
-    """The sum, then what it is made of."""
+    """The sum, then what it is made of; parts of nothing are not worth a word."""
     parts = dict(row["score"] or {})
     if not parts:
         return ""
     total = parts.pop("total")
-    return f"{total:.2f} ({', '.join(f'{name} {part:.2f}' for name, part in parts.items())})"
+    made_of = ", ".join(f"{name} {part:.2f}" for name, part in parts.items() if part)
+    return f"{total:.2f} ({made_of})" if made_of else f"{total:.2f}"
 
 
 score_column = Column("score", _score)

@@ -108,24 +108,36 @@ def _near(a: int, b: int, percent: int, least: int) -> bool:
 class Choice:
     """One choice under way. ``open``: what may still be taken; ``places``: how many more."""
 
-    __slots__ = ("_alike", "_groups", "_left", "_of", "chosen", "open", "places")
+    __slots__ = ("_alike", "_groups", "_left", "_of", "_sections", "chosen", "open", "places")
 
     def __init__(
-        self, available: int, maximum: int, groups: Sequence[Group], of: Sequence[Sequence[int]], alike: Sequence[int]
+        self,
+        available: int,
+        maximum: int,
+        groups: Sequence[Group],
+        of: Sequence[Sequence[int]],
+        sections: Sequence[Group],
+        alike: Sequence[int],
     ) -> None:
         self.open, self.chosen, self.places = available, 0, maximum
-        self._groups, self._of, self._alike = groups, of, alike
+        self._groups, self._of, self._sections, self._alike = groups, of, sections, alike
         self._left = [g.most for g in groups]
 
     def take(self, i: int) -> None:
-        self.chosen |= 1 << i
-        self.open &= ~(1 << i)
+        b = 1 << i
+        self.chosen |= b
+        self.open &= ~b
         self.places -= 1
         left = self._left
         for g in self._of[i]:
             left[g] -= 1
             if left[g] <= 0:
                 self.open &= ~self._groups[g].mask
+        for section in self._sections:  # no story stands in two
+            if b & section.mask:
+                if section.full(self.chosen):
+                    self.open &= ~section.mask
+                break
         if self._alike:
             self.open &= ~self._alike[i]
 

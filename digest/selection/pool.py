@@ -98,8 +98,8 @@ class Pool:
     @cached_property
     def _groups(self) -> tuple[tuple[list[Group], list[list[int]]], ...]:
         """(groups, story → its groups), for those who chose no topics and for those who did."""
-        plain = groups_of(self.stories, self.caps, personal=False) + self._full_sections(self._headings)
-        return tuple((g, self._group_index(g)) for g in (plain, groups_of(self.stories, self.caps, personal=True)))
+        both = (groups_of(self.stories, self.caps, personal=personal) for personal in (False, True))
+        return tuple((groups, self._group_index(groups)) for groups in both)
 
     def _group_index(self, groups: Sequence[Group]) -> list[list[int]]:
         index: list[list[int]] = [[] for _ in self.stories]
@@ -108,11 +108,19 @@ class Pool:
                 index[i].append(n)
         return index
 
-    def _full_sections(self, places: int) -> list[Group]:
+    @cached_property
+    def _own_sections(self) -> list[Group]:
+        return self._limited(self._headings)
+
+    def _limited(self, places: int) -> list[Group]:
+        """The sections that may overflow."""
         most = self.caps.section_max
-        if not most:
-            return []
         return [Group(m, most, Reason.SECTION) for m in self._section_masks(places) if m.bit_count() > most]
+
+    def _sections(self, places: int) -> list[Group]:
+        if not self.caps.section_max:
+            return []
+        return self._limited(places) if places else self._own_sections
 
     def _section_masks(self, places: int) -> list[int]:
         """The stories of each section, in the order of the sections: `_section` for all stories at once."""
@@ -133,20 +141,6 @@ class Pool:
             if bit:
                 masks[bit.bit_length() - 1] |= 1 << i
         return masks
-
-    def _terms(self, places: int) -> tuple[list[Group], list[list[int]]]:
-        """(groups, story → its groups) that bind a mail with these *places*."""
-        groups, index = self._groups[1 if places else 0]
-        if not places or not self.caps.section_max:
-            return groups, index
-        sections = self._full_sections(places)  # differ from reader to reader: few, and made on the spot
-        if not sections:
-            return groups, index
-        own, groups = list(index), groups + sections
-        for n, section in enumerate(sections, len(groups) - len(sections)):
-            for i in bits(section.mask):
-                own[i] = [*own[i], n]
-        return groups, own
 
     # ------------------------------------------------------------------------- picking
 
@@ -179,8 +173,8 @@ class Pool:
         """The stories that limits and caps allow, the mail's room aside."""
         if not self._binding:
             return sum(1 << i for i in islice(bits(available), self.limits.maximum))
-        groups, index = self._terms(places)
-        choice = Choice(available, self.limits.maximum, groups, index, self._alike)
+        groups, index = self._groups[1 if places else 0]
+        choice = Choice(available, self.limits.maximum, groups, index, self._sections(places), self._alike)
         choice.pins(available & self._pinned)
         if self.caps.section_min:
             choice.reserve(self._section_masks(places or self._headings), self.caps.section_min)
@@ -240,11 +234,14 @@ class Pool:
         """Story → the cap that keeps it out beside the *chosen*."""
         if not self._binding:
             return {}
-        groups, index = self._terms(places)
+        groups, index = self._groups[1 if places else 0]
         full = [g.full(chosen) for g in groups]
+        overflowing = sum(s.mask for s in self._sections(places) if s.full(chosen))
         refused = {}
         for i in bits(self.everything & ~chosen & ~self._pinned):
             reason = next((groups[n].reason for n in index[i] if full[n]), None)
+            if reason is None and 1 << i & overflowing:
+                reason = Reason.SECTION
             if reason is None and self._alike and self._alike[i] & chosen:
                 reason = Reason.ALIKE
             if reason is not None:
