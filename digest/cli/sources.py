@@ -22,9 +22,10 @@ from digest.cli.common import (
     pass_door,
     progress,
     say,
+    shown,
 )
 
-_KINDS = "wordpress, wxr, feed, jsonfeed or markdown"
+_KINDS = "auto, wordpress, wxr, feed, jsonfeed or markdown"
 
 
 @click.group()
@@ -43,7 +44,17 @@ def _source_row(source: Any) -> dict[str, Any]:
         "polled_at": source.polled_at,
         "failing_since": source.failing_since,
         "last_error": source.last_error,
+        "disabled_at": source.disabled_at,
+        "moved_to": source.moved_to if source.moved_count >= 3 else None,
     }
+
+
+def _trouble(row: Mapping[str, Any]) -> str:
+    """What is wrong with a source, since when, and whether it is asked any more."""
+    if row["last_error"] is None:
+        return ""
+    off = "; not asked any more" if row["disabled_at"] else ""
+    return f"since {shown(row['failing_since'])}: {row['last_error']}{off}"
 
 
 _LISTED = (
@@ -52,26 +63,58 @@ _LISTED = (
     "location",
     "categories",
     "polled at",
-    Column("trouble", "last_error"),
+    Column("trouble", _trouble),
 )
 
 
 @sources.command("add")
 @click.argument("name")
-@click.option("--kind", required=True, metavar="K", help=f"What lies there: {_KINDS}.")
+@click.option(
+    "--kind", default="auto", show_default=True, metavar="K", help=f"What lies there: {_KINDS}; auto finds out."
+)
 @click.option("--location", required=True, metavar="URL_OR_PATH", help="Web address or path of a file (.gz too).")
 @click.option(
     "--category", "categories", multiple=True, metavar="C", help="Category that all its articles get; again for more."
 )
+@click.option("--zone", metavar="Z", help="Time zone of dates that say none, as Europe/Berlin. Default: UTC.")
+@click.option(
+    "--url", "pattern", metavar="PATTERN", help="Markdown: where its articles are, as https://…/:year/:slug/."
+)
 @json_option
 @pass_door
-def sources_add(door: Door, name: str, kind: str, location: str, categories: tuple[str, ...], out: Output) -> None:
+def sources_add(
+    door: Door, name: str, kind: str, location: str, categories: tuple[str, ...], zone: str | None,
+    pattern: str | None, out: Output,
+) -> None:  # fmt: skip
     """Add a source. Ingests nothing: `digest ingest NAME` does."""
+    options = {k: v for k, v in (("timezone", zone), ("url", pattern)) if v}
     with door.app() as app:
         from digest import ingest
 
-        made = ingest.add_source(app.db, name, kind=kind, location=location, categories=categories, at=now())
-        out.record(_source_row(made))
+        look = None
+        if kind == "auto":
+            look = ingest.find_source(app.fetcher, ingest.absolute(location), options)
+            kind, location = look.kind, look.location
+        made = ingest.add_source(
+            app.db, name, kind=kind, location=location, categories=categories, options=options, at=now()
+        )
+        if look is None:
+            out.record(_source_row(made))
+        else:
+            _looked(_source_row(made), look, out)
+
+
+def _looked(row: dict[str, Any], look: Any, out: Output) -> None:
+    """A source and what was seen there."""
+    if out.as_json:
+        out.line(row | look.to_json())
+        return
+    out.record(row | {"what": look.what or None, "articles carry": look.told()})
+    out.rows(look.newest(), "published at", Column("newest articles", "title"), "url", empty="no article yet")
+    for other in look.also:
+        say(f"there is also {other.what}: --kind {other.kind} --location {other.location}")
+    for warning in look.warnings:
+        say(f"{row['source']}: {warning}")
 
 
 @sources.command("list")
@@ -112,10 +155,15 @@ def sources_check(door: Door, name: str, out: Output) -> int:
 
         report = ingest.check_source(app.db, app.fetcher, name)
     found = {"source": report.source, "articles": report.new} | _notes(report.to_json())
+    seen = report.look.to_json() if report.look else {"what": None, "newest": [], "carries": {}}
     if out.as_json:
-        out.line(found)
+        out.line(found | seen)
     else:
-        out.record({"source": report.source, "articles": report.new, "skipped": _skipped(found)})
+        carry = report.look.told() if report.look else None
+        out.record({
+            "source": report.source, "articles": report.new, "skipped": _skipped(found), "articles carry": carry,
+        })  # fmt: skip
+        out.rows(seen["newest"], "published at", Column("newest articles", "title"), "url", empty="no article")
         _tell(found)
     return Exit.FAILURE if report.errors else Exit.OK
 

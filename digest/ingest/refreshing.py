@@ -24,6 +24,7 @@ from digest.db import Database
 from digest.errors import ConfigError, DigestError, SourceError, UsageError
 from digest.fetch import Fetcher
 from digest.ingest.collapsing import collapse
+from digest.ingest.looking import Look
 from digest.models import Source
 from digest.sources import KINDS
 from digest.types import CleanArticle, Fetched, RawArticle, Skipped
@@ -56,6 +57,7 @@ class SourceReport:
     errors: list[tuple[str, str]] = field(default_factory=list)  # (code, message)
     warnings: list[str] = field(default_factory=list)
     not_modified: bool = False
+    look: Look | None = None  # of a check
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -119,7 +121,7 @@ def _due_sources(database: Database, at: datetime, names: Sequence[str] | None, 
         session.expunge_all()
     if names is not None:
         return sources
-    due = [s for s in sources if asked_for or is_due(s, at, now)]
+    due = [s for s in sources if s.disabled_at is None and (asked_for or is_due(s, at, now))]
     return sorted(due, key=lambda s: (s.polled_at is not None, s.polled_at or at, s.id))
 
 
@@ -272,6 +274,27 @@ def _store_chunk(
         report.warn(warning)
 
 
+def push(database: Database, name: str, raw: RawArticle, *, at: datetime) -> SourceReport:
+    """Take one article from outside, as the source called *name* would have given it.
+
+    It is cleaned, known again and stored like any other; the report says what became of it. Not for a first import:
+    what is pushed counts as published when it came.
+    """
+    with database.reading() as session:
+        source = catalogue.get_source(session, name)
+        session.expunge_all()
+    report = SourceReport(source.slug)
+    cleaned = _cleaned(raw)
+    if isinstance(cleaned, Skipped):
+        report.skipped[cleaned.reason] += 1
+        return report
+    with database.transaction() as session:
+        row = _row(session, source)
+        row.imported_at = row.imported_at or at
+    _store_chunk(database, source, [cleaned], at, {}, frozenset(), report)
+    return report
+
+
 # ----------------------------------------------------------------------------- the source's row
 
 
@@ -299,9 +322,20 @@ def _finish(database: Database, source: Source, fetched: Fetched, at: datetime) 
         row.polled_at = at
         row.failing_since = row.retry_at = row.last_error = None
         row.failures = 0
+        row.disabled_at = None  # asked by name, it answered
         row.state = dict(fetched.state)
+        _note_move(row)
         if not fetched.not_modified:
             row.imported_at = row.imported_at or at
+
+
+def _note_move(row: Source) -> None:
+    """Count equal permanent redirects, whole reads among them: the third is believed."""
+    to = row.state.get("moved_to")
+    row.moved_count = min(row.moved_count * (row.moved_to == to) + 1, 1_000) if to else 0
+    row.moved_to = to
+    if to:
+        row.state = {**row.state, "moves": row.moved_count}
 
 
 def _fail(database: Database, source: Source, report: SourceReport, error: SourceError) -> None:
@@ -315,6 +349,8 @@ def _fail(database: Database, source: Source, report: SourceReport, error: Sourc
             row.failures += 1
             row.retry_at = now + _wait(row.failures, error.retry_after)
             row.last_error = str(error)
+            if error.code == "gone":  # RFC 9110 §15.5.11: gone for good; asked again only by name
+                row.disabled_at = row.disabled_at or now
 
 
 def _wait(failures: int, retry_after: float | None) -> timedelta:
@@ -369,8 +405,11 @@ def check_source(database: Database, fetcher: Fetcher, name: str) -> SourceRepor
     report = SourceReport(source.slug)
     try:
         fetched = open_source(source.kind, source.location, source.options, fetcher).fetch({})
+        report.look = look = Look(source.kind, source.location, title=fetched.title)
         for pairs, _ in _chunks(fetched.items, report):
             report.new += len(pairs)
+            for raw, clean in pairs:
+                look.add(raw, clean)
         report.warnings += fetched.warnings[:_MAX_WARNINGS]
     except SourceError as e:
         report.errors.append((e.code, str(e)))

@@ -34,7 +34,8 @@ class Source(Protocol):
 
         A source that cannot be read is a SourceError, here or from the items. A bad item is a Skipped among them.
         A reader that can tell has a second method, ``gone(native_ids) -> list[str]``: which of these articles, known
-        from it, its place no longer shows. It is called when the items are used up.
+        from it, its place no longer shows. It is called when the items are used up. One that can give its newest
+        articles without the rest has ``latest(count)``.
         """
 
 

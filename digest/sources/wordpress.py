@@ -60,6 +60,16 @@ class WordPress:
             title=site.title() if not known else None, warnings=site.warnings,
         )  # fmt: skip
 
+    def latest(self, count: int) -> list[RawArticle | Skipped] | None:
+        """The newest posts alone; None where they lie in a document."""
+        if not reading.is_remote(self.location) or urlsplit(self.location).path.lower().endswith((".json", ".json.gz")):
+            return None
+        api = wpapi.find(self.location, self.fetcher)
+        site = _Site(api, self.zone, {}, {})
+        page, _ = api.listed(_POSTS, per_page=count, _embed=_EMBED)
+        site.learn(page)
+        return [site.article(post) for post in page]
+
     def gone(self, ids: Sequence[str]) -> list[str]:
         """Return which of these posts the site no longer shows. Silence of the site says nothing, so it is tested."""
         api, asked = self._api, [i for i in ids if i not in self._met and i.isdecimal()]
@@ -148,7 +158,7 @@ class _Site:
     def posts(self, watermark: datetime | None) -> Iterator[dict[str, Any]]:
         """All posts, or those that may be newer than *watermark*; a post may come twice."""
         for page in self._everything() if watermark is None else self._since(watermark - OVERLAP):
-            self._learn(page)
+            self.learn(page)
             yield from page
 
     def _everything(self) -> Iterator[list[dict[str, Any]]]:
@@ -195,7 +205,7 @@ class _Site:
         name = about.get("name") if isinstance(about, dict) else None
         return html.unescape(name) if isinstance(name, str) else None
 
-    def _learn(self, page: list[dict[str, Any]]) -> None:
+    def learn(self, page: list[dict[str, Any]]) -> None:
         """Make sure that the terms of these posts are known: parents are told by the list of categories alone."""
         if any(number not in self.terms for number in _numbers(page, "categories")):
             self._read_categories()

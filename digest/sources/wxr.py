@@ -136,7 +136,9 @@ class _Export:
                 return None
             status = fields.get("status", "") or "publish"
             if status not in ("publish", "future"):
-                return Skipped(f"status_{slugify(status)}", clean_title(fields.get("title", "")) or fields["post_id"])
+                number = fields.get("post_id", "")
+                what = clean_title(fields.get("title", "")) or number
+                return Skipped(f"status_{slugify(status)}", what, native_id=number if number.strip("0") else None)
             return self._article(fields, labels, meta)
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             return Skipped("unreadable", _said(item), reading.first_line(e))
