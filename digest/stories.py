@@ -184,6 +184,14 @@ def _same_text(a: StoryPiece, b: StoryPiece, words: int, bodies: Bodies) -> bool
     return words >= _CLUE_WORDS or (a.word_count > 0 and b.word_count > 0 and _bodies_alike(a, b, bodies))
 
 
+def _need_bodies(a: StoryPiece, b: StoryPiece) -> bool:
+    """Whether `compare` is likely to ask for the bodies of these two."""
+    one, two = headline(a.title), headline(b.title)
+    if one.plain == two.plain:
+        return True
+    return abs(a.published_at - b.published_at) <= WINDOW and _titles_alike(one, two)
+
+
 def _bodies_alike(a: StoryPiece, b: StoryPiece, bodies: Bodies) -> bool:
     return overlap(bodies(a.id), bodies(b.id)) >= _BODY_ALIKE
 
@@ -329,7 +337,8 @@ class Board:
             piece = self._pieces[article]
             self._see([_around(piece)])
             found, others = {}, self._alike(piece)
-            self._open([article, *others] if others else ())
+            if asked := [other for other in others if _need_bodies(piece, self._pieces[other])]:
+                self._open([article, *asked])
             for other in others:
                 rule = compare(piece, self._pieces[other], self._text)
                 if rule is not None:
