@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from digest import models as m
 from digest.config import Settings
 from digest.db import Database
 from digest.fetch import Fetcher
-from digest.sources import KINDS
+from digest.sources import KINDS, wppost
 from digest.text import clean
 from digest.types import CleanArticle, RawArticle, Skipped, TopicKind
 
@@ -245,3 +245,29 @@ def _all() -> Any:
     from digest.types import FeedSelector
 
     return FeedSelector("all")
+
+
+# ----------------------------------------------------------------------------- what search engines are told
+
+
+def test_a_meta_description_is_found_where_plugins_keep_it(tmp_path: Path) -> None:
+    path = tmp_path / "one.xml"
+    key, value = ("wp:meta_key>_yoast_wpseo_metadesc</wp:meta_key", "wp:meta_value>About it.</wp:meta_value")
+    meta = f"<wp:postmeta><{key}><{value}></wp:postmeta>"
+    path.write_text(
+        '<rss xmlns:wp="http://wordpress.org/export/1.2/"><channel><wp:wxr_version>1.2</wp:wxr_version><item>'
+        f"<title>x</title><link>https://x.example/1/</link><wp:post_id>1</wp:post_id>{meta}</item></channel></rss>"
+    )
+    (raw,) = KINDS["wxr"](str(path), {}, Fetcher(Settings.load(None, {}).fetch)).fetch({}).items
+    assert isinstance(raw, RawArticle)
+    assert raw.description == "About it."
+    post = {
+        "title": "x",
+        "content": "y",
+        "yoast_head_json": {"description": "About it."},
+        "link": "https://x.example/1",
+    }
+    for head, wanted in ((post["yoast_head_json"], "About it."), ("closed", ""), ({"description": 7}, "")):
+        made = wppost.made(post | {"yoast_head_json": head}, {}, UTC)
+        assert isinstance(made, RawArticle)
+        assert made.description == wanted

@@ -58,6 +58,7 @@ def made(post: Any, terms: Mapping[int, Term], zone: Any) -> RawArticle | Skippe
         title=title,
         body_html=_rendered(content),
         excerpt_html=_rendered(post.get("excerpt")),
+        description=_string(_mapping(post.get("yoast_head_json")).get("description")),
         published_at=reading.read_date(post.get("date_gmt")) or reading.read_date(post.get("date"), zone),
         updated_at=reading.read_date(post.get("modified_gmt")) or reading.read_date(post.get("modified"), zone),
         authors=_authors(post),
