@@ -48,7 +48,7 @@ def stop(process: subprocess.Popen[str]) -> tuple[str, str]:
         raise AssertionError(process.communicate()[1]) from None
 
 
-def wait_for(what: Callable[[], object], seconds: float = 40) -> object:
+def wait_for(what: Callable[[], object], seconds: float = 90) -> object:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := what():

@@ -42,79 +42,81 @@ def digests() -> None:
     """Digests: what goes into them, when they run."""
 
 
+#: The options that `add` and `set` share.
+_RECIPE = (
+    click.option("--name", metavar="N", help="Name that readers see."),
+    click.option("--where", metavar="RULE", help="Rule, such as 'category:africa and not tag:sports'."),
+    click.option(
+        "--category",
+        "categories",
+        multiple=True,
+        metavar="C",
+        help="Articles of this category and its children; again for more: any of them.",
+    ),
+    click.option(
+        "--tag", "tags", multiple=True, metavar="T", help="Articles with this tag; again for more: any of them."
+    ),
+    click.option("--schedule", metavar="CRON", help="When it runs: minute hour day month weekday."),
+    click.option(
+        "--timezone",
+        metavar="Z",
+        help="IANA zone of the schedule, or 'subscriber': each reader's own. Default: the publication's.",
+    ),
+    click.option(
+        "--min", "minimum", type=int, metavar="N", help="Fewest stories a reader gets a mail for. Default: 1."
+    ),
+    click.option("--max", "maximum", type=int, metavar="N", help="Most stories in a mail. Default: 12."),
+    click.option(
+        "--quota",
+        "quotas",
+        multiple=True,
+        metavar="TOPIC=N",
+        help="At most N stories of a topic, such as category:africa=3; again for more.",
+    ),
+    click.option(
+        "--share", type=float, metavar="PART", help="Most of the maximum that one category may take, such as .4."
+    ),
+    click.option("--per-author", type=int, metavar="N", help="At most N stories by one author. Default: any."),
+    click.option("--per-source", type=int, metavar="N", help="At most N stories from one source. Default: any."),
+    click.option("--sections", metavar="KIND", help="Sections by category, by tag, or none. Default: none."),
+    click.option("--section-min", type=int, metavar="N", help="Places kept for each section. Default: none."),
+    click.option("--section-max", type=int, metavar="N", help="At most N stories in a section. Default: any."),
+    click.option(
+        "--score",
+        metavar="WEIGHTS",
+        help="Best instead of newest first, such as 'recency=1,image=.3,topic:category:africa=.5'.",
+    ),
+    click.option(
+        "--diverse", type=float, metavar="PART", help="Leave out what is so much like a better story, such as .5."
+    ),
+    click.option("--layout", metavar="L", help="Layout of the mail. Default: cards."),
+    click.option("--lookback", metavar="SPAN", help="How far back it looks, such as 36h. Default: 7d."),
+    click.option("--grace", metavar="SPAN", help="How long an article rests before it is taken. Default: 15m."),
+    click.option("--approve/--no-approve", default=None, help="Hold each edition until somebody approves it."),
+    click.option(
+        "--repeat",
+        type=choice("never", "others"),
+        help="Whether it may repeat stories of other digests. Default: never.",
+    ),
+    click.option(
+        "--uncertain",
+        type=choice("resend", "hold"),
+        help="What to do with mails that may have arrived when a process died. Default: resend.",
+    ),
+    click.option(
+        "--missed",
+        type=choice("late", "merge", "skip"),
+        help="What becomes of a run that nobody was up for. Default: late.",
+    ),
+    click.option("--subject", metavar="T", help="Template of the subject."),
+    click.option("--preheader", metavar="T", help="Template of the line that inboxes show after it."),
+    click.option("--from-name", metavar="N", help="Sender's name. Default: the publication's."),
+    click.option("--reply-to", metavar="A", help="Address that answers go to."),
+)
+
+
 def _recipe(command: C) -> C:
-    """The options that `add` and `set` share."""
-    options = (
-        click.option("--name", metavar="N", help="Name that readers see."),
-        click.option("--where", metavar="RULE", help="Rule, such as 'category:africa and not tag:sports'."),
-        click.option(
-            "--category",
-            "categories",
-            multiple=True,
-            metavar="C",
-            help="Articles of this category and its children; again for more: any of them.",
-        ),
-        click.option(
-            "--tag", "tags", multiple=True, metavar="T", help="Articles with this tag; again for more: any of them."
-        ),
-        click.option("--schedule", metavar="CRON", help="When it runs: minute hour day month weekday."),
-        click.option(
-            "--timezone",
-            metavar="Z",
-            help="IANA zone of the schedule, or 'subscriber': each reader's own. Default: the publication's.",
-        ),
-        click.option(
-            "--min", "minimum", type=int, metavar="N", help="Fewest stories a reader gets a mail for. Default: 1."
-        ),
-        click.option("--max", "maximum", type=int, metavar="N", help="Most stories in a mail. Default: 12."),
-        click.option(
-            "--quota",
-            "quotas",
-            multiple=True,
-            metavar="TOPIC=N",
-            help="At most N stories of a topic, such as category:africa=3; again for more.",
-        ),
-        click.option(
-            "--share", type=float, metavar="PART", help="Most of the maximum that one category may take, such as .4."
-        ),
-        click.option("--per-author", type=int, metavar="N", help="At most N stories by one author. Default: any."),
-        click.option("--per-source", type=int, metavar="N", help="At most N stories from one source. Default: any."),
-        click.option("--sections", metavar="KIND", help="Sections by category, by tag, or none. Default: none."),
-        click.option("--section-min", type=int, metavar="N", help="Places kept for each section. Default: none."),
-        click.option("--section-max", type=int, metavar="N", help="At most N stories in a section. Default: any."),
-        click.option(
-            "--score",
-            metavar="WEIGHTS",
-            help="Best instead of newest first, such as 'recency=1,image=.3,topic:category:africa=.5'.",
-        ),
-        click.option(
-            "--diverse", type=float, metavar="PART", help="Leave out what is so much like a better story, such as .5."
-        ),
-        click.option("--layout", metavar="L", help="Layout of the mail. Default: cards."),
-        click.option("--lookback", metavar="SPAN", help="How far back it looks, such as 36h. Default: 7d."),
-        click.option("--grace", metavar="SPAN", help="How long an article rests before it is taken. Default: 15m."),
-        click.option("--approve/--no-approve", default=None, help="Hold each edition until somebody approves it."),
-        click.option(
-            "--repeat",
-            type=choice("never", "others"),
-            help="Whether it may repeat stories of other digests. Default: never.",
-        ),
-        click.option(
-            "--uncertain",
-            type=choice("resend", "hold"),
-            help="What to do with mails that may have arrived when a process died. Default: resend.",
-        ),
-        click.option(
-            "--missed",
-            type=choice("late", "merge", "skip"),
-            help="What becomes of a run that nobody was up for. Default: late.",
-        ),
-        click.option("--subject", metavar="T", help="Template of the subject."),
-        click.option("--preheader", metavar="T", help="Template of the line that inboxes show after it."),
-        click.option("--from-name", metavar="N", help="Sender's name. Default: the publication's."),
-        click.option("--reply-to", metavar="A", help="Address that answers go to."),
-    )
-    for option in reversed(options):
+    for option in reversed(_RECIPE):
         command = option(command)
     return command
 
