@@ -24,6 +24,7 @@ from digest.types import TopicKind, TopicRef
 
 # ----------------------------------------------------------------------------- opening
 
+MAX_DOCUMENT = 20_000_000  # of what is read in one piece; over http fetch.max_bytes comes first
 MOVES_BELIEVED = 3  # a permanent redirect may be a mistake of an hour: followed always, remembered at the third
 
 
@@ -38,10 +39,15 @@ class Opened:
     content_type: str = ""
 
     def read(self) -> bytes:
-        """The whole document."""
+        """The whole document, if it is none that is packed to be endless."""
         assert self.stream is not None
         with self.stream as stream:
-            return stream.read()
+            data = stream.read(MAX_DOCUMENT + 1)
+        if len(data) > MAX_DOCUMENT:
+            raise SourceError(
+                "too_large", f"it is larger than {MAX_DOCUMENT:,} bytes; give a smaller file, or an export"
+            )
+        return data
 
 
 def open_location(location: str, fetcher: Fetcher, state: Mapping[str, Any], *, accept: str = "*/*") -> Opened:
