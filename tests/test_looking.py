@@ -206,6 +206,23 @@ def test_an_article_unpublished_in_a_full_export_is_removed(
     assert (first.new, second.removed) == (30, 1)
 
 
+def test_exports_in_one_folder_are_one_site(tmp_path: Path, database: Database, fetcher: Fetcher) -> None:
+    whole = gzip.decompress((DATA / "wxr.xml.gz").read_bytes())
+    head, *posts = whole.split(b"<item>")
+    end = b"</channel></rss>"
+    posts[-1] = posts[-1].partition(b"</channel>")[0]
+    for n in range(3):
+        part = b"".join(b"<item>" + post for post in posts[n::3])
+        (tmp_path / f"part-{n}.xml").write_bytes(head + part + end)
+    look = ingest.find_source(fetcher, str(tmp_path))
+    assert (look.kind, look.articles, look.warnings) == ("wxr", 30, [])
+    ingest.add_source(database, "s", kind="wxr", location=str(tmp_path), at=T)
+    assert [r.new for r in ingest.refresh(database, fetcher, at=T)] == [30]
+    assert [r.not_modified for r in ingest.refresh(database, fetcher, at=T + HOUR)] == [True]
+    (tmp_path / "part-1.xml").write_bytes(head + end)
+    assert [(r.unchanged, r.removed) for r in ingest.refresh(database, fetcher, at=T + 2 * HOUR)] == [(20, 0)]
+
+
 def test_one_article_is_pushed_and_known_again(database: Database, fetcher: Fetcher, tmp_path: Path) -> None:
     feed = tmp_path / "feed.json"
     feed.write_text(json.dumps({"version": "https://jsonfeed.org/version/1.1", "items": []}))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import IO, Any
 
 from lxml import etree
@@ -34,11 +35,43 @@ class Wxr:
         self.location, self.fetcher, self.zone = location, fetcher, reading.zone_of(options)
 
     def fetch(self, state: Mapping[str, Any]) -> Fetched:
-        """Read the head of the export; the items follow lazily."""
-        opened = reading.open_location(self.location, self.fetcher, state)
+        """Read the head of the export; the items follow lazily. A folder of exports is one site, split by its host."""
+        if not reading.is_remote(self.location) and (folder := reading.local_path(self.location)).is_dir():
+            return self._folder(folder, state)
+        return self._file(self.location, state)
+
+    def _folder(self, folder: Path, state: Mapping[str, Any]) -> Fetched:
+        files = sorted(p for p in folder.iterdir() if p.name.lower().endswith((".xml", ".xml.gz")) and p.is_file())
+        if not files:
+            raise SourceError(
+                "unreadable", f"there is no export in {folder}; give the folder that holds the .xml files"
+            )
+        seen = [f"{p.name} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
+        known = reading.remembered(state, self.location)
+        if known.get("files") == seen:
+            return Fetched(iter(()), state=known, not_modified=True)
+        first = self._file(str(files[0]), {})
+        whole = Fetched(
+            iter(()), topics=first.topics, state={**reading.fresh_state(self.location), "files": seen},
+            title=first.title, language=first.language,
+        )  # fmt: skip
+        whole.items = self._parts(first, files[1:], whole.warnings)
+        return whole
+
+    def _parts(self, first: Fetched, others: list[Path], warnings: list[str]) -> Iterator[RawArticle | Skipped]:
+        """The items of all files; each is opened when the one before has been read."""
+        yield from first.items
+        warnings += first.warnings
+        for path in others:
+            part = self._file(str(path), {})
+            yield from part.items
+            warnings += part.warnings
+
+    def _file(self, location: str, state: Mapping[str, Any]) -> Fetched:
+        opened = reading.open_location(location, self.fetcher, state)
         if opened.stream is None:
             return Fetched(iter(()), state=opened.state, not_modified=True)
-        export = _Export(opened.stream, shown(opened.url or self.location), self.zone)
+        export = _Export(opened.stream, shown(opened.url or location), self.zone)
         try:
             export.open()
         except BaseException:
