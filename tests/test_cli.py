@@ -126,6 +126,27 @@ def caught(database: Database) -> list[Any]:
         ]
 
 
+# ----------------------------------------------------------------------------- selection
+
+
+def test_marks_and_wishes_are_taken_shown_and_taken_back(full: Shell) -> None:
+    first, *_ = (row["id"] for row in full("articles", "list", "--json").rows)
+    pinned = full("articles", "pin", str(first), "--digest", "africa", "--until", "2099-01-01T00:00:00Z", "--json").row
+    assert pinned["marks"] == [{"kind": "pin", "digest": "africa", "until": "2099-01-01T00:00:00Z"}]
+    assert full("articles", "show", str(first), "--json").row["marks"] == pinned["marks"]
+    assert full("articles", "exclude", str(first), "--json").row["marks"][0]["digest"] is None
+    assert full("articles", "unmark", str(first), "--json").row["marks"] == []
+    assert "did you mean africa?" in full.refused("articles", "pin", str(first), "--digest", "afrika")
+    given = ("--quota", "category:africa=2", "--per-author", "1", "--score", "recency=1", "--sections", "category")
+    kept = full("digests", "set", "africa", *given, "--json").row["selection"]
+    assert kept == {
+        "quotas": {"category:africa": 2}, "per_author": 1, "score": {"recency": 1.0}, "sections": "category",
+    }  # fmt: skip
+    assert "recency" in full("preview", "africa", "--at", "2025-07-15T07:00:00Z", "--why").out
+    back = ("--quota", "", "--per-author", "0", "--score", "", "--sections", "none")
+    assert full("digests", "set", "africa", *back, "--json").row["selection"] == {}
+
+
 # ----------------------------------------------------------------------------- keys
 
 
@@ -401,6 +422,7 @@ def test_what_is_not_there_or_does_not_fit(full: Shell, tmp_path: Path) -> None:
     assert "no edition 99" in refused("editions", "show", "99")
     assert "no edition 99" in refused("deliveries", "list", "--edition", "99")
     assert "no article" in refused("articles", "show", "99999")
+    assert "no article" in refused("articles", "exclude", "99999")
     assert "category:SLUG" in refused("articles", "list", "--topic", "africa")
     assert "cannot be read" in refused("subscribers", "import", str(tmp_path / "none.csv"))
     assert "not an e-mail address" in refused("subscribers", "show", "amara")

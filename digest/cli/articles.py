@@ -73,11 +73,12 @@ def articles_list(
 @json_option
 @pass_door
 def articles_show(door: Door, id: int, out: Output) -> None:
-    """Show one article, what tells the same news, and what changed in it since it came."""
+    """Show one article, its marks, what tells the same news, and what changed in it since it came."""
     with door.app() as app, app.db.reading() as session:
         from digest import catalogue
+        from digest.catalogue.marks import marks_of
 
-        row = _article(catalogue.article_row(session, id))
+        row = _article(catalogue.article_row(session, id)) | _marks(id, marks_of(session, id))
         changes = [{"at": r.at, "before": r.before} for r in catalogue.revisions(session, id)]
         told = members(session, row["story"])
         if out.as_json:
