@@ -383,7 +383,7 @@ class Polls(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps", "polls"), [(20, 15, 100), pytest.param(100, 25, 1_000, marks=pytest.mark.full)]
+    ("examples", "steps", "polls"), [(40, 15, 100), pytest.param(250, 25, 1_000, marks=pytest.mark.full)]
 )
 def test_no_article_is_missed_or_doubled(examples: int, steps: int, polls: int, fetcher: Fetcher) -> None:
     Polls.fetcher, Polls.polls = fetcher, 0
