@@ -396,7 +396,8 @@ class SystemMail:
 class EditionPage:
     """A released edition as the archive, its web page and the digest feed show it: the house variant, no reader in it.
 
-    ``local``: when it was due, aware, in the digest's zone. ``released``: an instant, whole seconds.
+    ``local``: when it was due, aware, in the digest's zone. ``released``: an instant, whole seconds; when it was
+    composed, or let go by a person.
     """
 
     edition_id: int

@@ -387,7 +387,7 @@ class Editor:
             if edition.status != EditionStatus.HELD:
                 raise UsageError(f"edition {edition_id} is {edition.status}, not held; there is nothing to approve")
             edition.status, edition.reason = EditionStatus.DRAFT, None
-            edition.recipe = edition.recipe | {"approve": False}
+            edition.recipe = edition.recipe | {"approve": False, "held": True}
         self.compose(edition_id)
         self.release(edition_id)
 

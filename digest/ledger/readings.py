@@ -231,10 +231,18 @@ def _pages(session: Session, which: ColumnElement[bool], limit: int) -> list[Edi
     return [
         EditionPage(
             edition_id=e.id, digest_slug=slug, digest_name=name, slug=e.slug, subject=e.subject, local=_local(e),
-            released=(e.released_at or e.instant).replace(microsecond=0), sections=house_sections(session, e.id),
+            released=_public_since(e).replace(microsecond=0), sections=house_sections(session, e.id),
         )
         for e, slug, name in rows
     ]  # fmt: skip
+
+
+def _public_since(edition: Edition) -> datetime:
+    """The moment it speaks of: when it was composed, so that the same month gives the same feed wherever it is lived
+    again; of one that a person let go, when they did."""
+    if edition.recipe.get("held") and edition.released_at is not None:
+        return edition.released_at
+    return edition.at
 
 
 def house_sections(session: Session, edition_id: int) -> tuple[Section, ...]:

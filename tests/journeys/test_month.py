@@ -219,6 +219,17 @@ def test_both_databases_tell_the_same_month(months: dict[str, Month]) -> None:
     assert a.carried() == b.carried()
 
 
+@pytest.mark.parametrize("path", ["/feeds/digest/world.atom", "/feeds/digest/weekly.rss", "/feeds/all.json"])
+def test_feeds_of_the_month_are_the_same_bytes(months: dict[str, Month], path: str) -> None:
+    bodies = []
+    for kind in ("sqlite", "postgresql"):
+        entry = months[kind].app.shelf.entry(path)
+        assert entry is not None
+        bodies.append(entry.plain.body)
+    assert bodies[0] == bodies[1]
+    assert b"2025" in bodies[0]
+
+
 def test_every_run_once_and_every_skip_with_a_reason(month: Month) -> None:
     rows = month.editions()
     runs = Counter((r["digest"], r["scheduled_for"]) for r in rows)
