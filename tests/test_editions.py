@@ -118,6 +118,22 @@ def test_readers_in_their_own_zones_each_at_their_seven_oclock(database: Databas
     assert sorted(office.inboxes().values()) == [1, 1, 1]
 
 
+def test_the_archive_follows_the_publication_to_another_zone(database: Database) -> None:
+    with database.transaction() as session:
+        build.publication(session, timezone="Europe/Berlin")
+        build.digest(session, zone="subscriber", created_at=build.T)
+        build.article(session, age=timedelta(hours=1))
+    office = Office(database)
+    office.tick(build.T)
+    with database.transaction() as session:
+        session.execute(update(m.Publication).values(timezone="Asia/Tokyo"))
+    for hour in range(1, 24):
+        office.tick(build.T + timedelta(hours=hour))
+    assert [(e.zone, e.archived, e.reason) for e in office.editions()] == [
+        ("Asia/Tokyo", True, None), ("Europe/Berlin", False, "nobody reads it in this zone"),
+    ]  # fmt: skip
+
+
 # ----------------------------------------------------------------------------- what is skipped, and why
 
 

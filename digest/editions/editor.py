@@ -92,6 +92,7 @@ class Editor:
 
     def open_due(self, at: datetime) -> list[int]:
         """Open what struck by *at*, one transaction a schedule: clocks and editions move together or not at all."""
+        self._follow_home(at)
         with self._db.reading() as session:
             due = list(dict.fromkeys(s.id for _, s, _ in ledger.editions.clocks_to_look_at(session, at)))
         opened: list[int] = []
@@ -99,6 +100,17 @@ class Editor:
             with self._db.transaction() as session:
                 opened += self._strike(session, schedule_id, at)
         return opened
+
+    def _follow_home(self, at: datetime) -> None:
+        """The archive shows a run as the publication's own zone has it: when that moves, a clock must stand there."""
+        with self._db.reading() as session:
+            home = catalogue.publication(session).timezone
+            homeless = ledger.editions.without_clock(session, READERS_ZONE, home)
+        if homeless:
+            with self._db.transaction() as session:
+                for s in homeless:
+                    run = schedules.next_run(s.cron, home, at)
+                    ledger.editions.add_clock(session, s.id, home, run.instant if run else None)
 
     def _strike(self, session: Session, schedule_id: int, at: datetime) -> list[int]:
         runs: dict[tuple[datetime, str, int], tuple[schedules.DueRun, list[str]]] = {}
@@ -358,7 +370,7 @@ class Editor:
         ).run()
         house, new = self.house(session, edition, pool)
         edition.recipients = released.recipients
-        reason = _nothing_to_say(pool, released, house, new)
+        reason = _nothing_to_say(edition, pool, released, house, new)
         if reason is not None:
             edition.status, edition.reason, edition.finished_at = EditionStatus.SKIPPED, reason, now
             return
@@ -432,9 +444,15 @@ def _part(row: EditionArticle) -> StoryPart:
     )  # fmt: skip
 
 
-def _nothing_to_say(pool: Pool, released: ledger.history.Released, house: Outcome, new: int) -> str | None:
+def _nothing_to_say(
+    edition: Edition, pool: Pool, released: ledger.history.Released, house: Outcome, new: int
+) -> str | None:
     """Why an edition is skipped: nobody gets anything. Without any reader the house variant speaks for all."""
-    if released.recipients or (not released.readers and house != NOTHING):
+    if released.recipients:
+        return None
+    if not released.readers and not edition.archived:
+        return "nobody reads it in this zone"
+    if not released.readers and house != NOTHING:
         return None
     if not pool.stories:
         return "no recent article matches"

@@ -25,10 +25,16 @@ def _insert(session: Session) -> Any:
 # ----------------------------------------------------------------------------- clocks
 
 
-def add_clock(session: Session, schedule_id: int, zone: str) -> None:
-    """A clock that has not been seen yet; harmless when it is there."""
-    statement = _insert(session)(ScheduleClock).values(schedule_id=schedule_id, zone=zone, next_run_at=None)
+def add_clock(session: Session, schedule_id: int, zone: str, next_run_at: datetime | None = None) -> None:
+    """A clock; one that no tick has seen yet unless told when it strikes. Harmless when it is there."""
+    statement = _insert(session)(ScheduleClock).values(schedule_id=schedule_id, zone=zone, next_run_at=next_run_at)
     session.execute(statement.on_conflict_do_nothing())
+
+
+def without_clock(session: Session, timezone: str, zone: str) -> Sequence[Schedule]:
+    """Schedules of that *timezone* that have no clock in *zone*."""
+    clock = exists().where(ScheduleClock.schedule_id == Schedule.id, ScheduleClock.zone == zone)
+    return session.scalars(select(Schedule).where(Schedule.timezone == timezone, not_(clock))).all()
 
 
 def clocks_to_look_at(session: Session, at: datetime) -> Sequence[tuple[ScheduleClock, Schedule, Digest]]:
