@@ -12,6 +12,7 @@ are exactly those that may have had the mail.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -380,14 +381,10 @@ def _expire(
 
 
 def pack_positions(positions: Iterable[int]) -> bytes:
-    from array import array
-
     return array("H", positions).tobytes()
 
 
 def unpack_positions(packed: bytes) -> Sequence[int]:
-    from array import array
-
     a = array("H")
     a.frombytes(packed)
     return a

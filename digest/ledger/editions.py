@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, func, insert, not_, or_, select, text, update
+from sqlalchemy import delete, exists, func, insert, not_, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
-from digest.models import Attempt, Batch, Digest, Edition, EditionArticle, Schedule, ScheduleClock, Subscription
+from digest.models import Batch, Digest, Edition, EditionArticle, Schedule, ScheduleClock, Subscription
 from digest.types import EditionStatus, SubscriptionStatus
 
 OPEN = (EditionStatus.DRAFT, EditionStatus.HELD)
@@ -237,16 +237,3 @@ def editions(
         return [(e, slug) for e, slug in reversed(session.execute(newest).all())]
     rows = session.execute(query.order_by(Edition.instant, Digest.slug, Edition.id))
     return [(e, slug) for e, slug in rows]
-
-
-def had_by_somebody(session: Session, edition: Edition) -> bool:
-    return bool(
-        session.execute(
-            select(
-                exists().where(
-                    and_(Attempt.edition_month == edition.month, Attempt.edition_id == edition.id),
-                    Attempt.outcome.in_(("accepted", "uncertain")),
-                )
-            )
-        ).scalar_one()
-    )
