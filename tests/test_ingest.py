@@ -489,21 +489,17 @@ def test_an_export_equals_its_truth(
 
 
 MEASURED = """
-import resource
 import sys
 from datetime import datetime
 from digest import ingest
 from digest.config import Settings
 from digest.db import Database
 from digest.fetch import Fetcher
+from tests.memory import peak_kb
 database = Database(sys.argv[1])
 settings = Settings.load(None, {"DIGEST_DATA_DIR": sys.argv[3]})
 reports = ingest.refresh(database, Fetcher(settings.fetch), at=datetime.fromisoformat(sys.argv[2]))
-try:
-    peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-except OSError:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-print(sum(r.new for r in reports), peak // 1024)
+print(sum(r.new for r in reports), peak_kb() // 1024)
 """
 
 

@@ -28,12 +28,13 @@ MEGABYTES, SECONDS = 500, 5.0
 
 # Reads files, a path a line, with limits of time and memory for each one; writes what became of them, a line each.
 CHILD = """
-import json, resource, signal, sys, time
+import json, signal, sys, time
 from digest.errors import SourceError
 from digest.fetch import Fetcher
 from digest.sources import KINDS
 from digest.text import clean
 from digest.types import CleanArticle, RawArticle
+from tests.memory import peak_kb
 
 class Limits:
     timeout_s, max_bytes, allow_hosts = 1.0, 10_000_000, ()
@@ -52,9 +53,8 @@ for line in sys.stdin:
                 skipped.append(made.reason)
     except SourceError as e:
         error, code = str(e), e.code
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     told = dict(path=path, kind=kind, articles=articles, skipped=skipped, error=error, code=code,
-                seconds=time.process_time() - began, peak=peak)
+                seconds=time.process_time() - began, peak=peak_kb() // 1024)
     print(json.dumps(told), flush=True)
 """.replace("SECONDS", str(int(SECONDS)))
 
