@@ -142,6 +142,7 @@ class RawArticle:
     updated_at: datetime | None = None
     authors: tuple[str, ...] = ()
     topics: tuple[TopicRef, ...] = ()
+    assigned: tuple[TopicRef, ...] = ()  # topics that not the site but the source's options say
     image: Image | None = None
     language: str | None = None
     sticky: bool = False

@@ -138,7 +138,6 @@ def test_labels_are_tags_unless_the_site_is_known_better() -> None:
         tag("football", "Football"),
     )
     default = Labels({"default_categories": ["news"]})
-    assert default.refs([("A", "")]) == (tag("a", "A"), category("news", "news"))
     assert default.refs([("News", "")]) == (category("news", "News"),)
     assert topic(TopicKind.TAG, "", "") is None
 

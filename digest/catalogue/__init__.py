@@ -31,6 +31,7 @@ from digest.catalogue.revisions import Revision, revisions
 from digest.catalogue.shared import take_turn
 from digest.catalogue.sourcerows import (
     add_source,
+    change_source,
     count_articles,
     get_source,
     list_sources,
@@ -59,6 +60,7 @@ __all__ = [
     "bump",
     "bump_all",
     "candidates",
+    "change_source",
     "count_articles",
     "ensure_publication",
     "ensure_topics",

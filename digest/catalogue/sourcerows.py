@@ -38,15 +38,44 @@ def add_source(
         if other.slug == slug:
             raise UsageError(f"there is a source {slug!r} already; choose another name or remove it first")
         raise UsageError(f"the source {other.slug!r} reads {location} already")
-    refs = [TopicRef(TopicKind.CATEGORY, slugify(c), c.strip()) for c in categories if slugify(c)]
-    ensure_topics(session, refs)
     source = Source(
         slug=slug, kind=kind, location=location, options=dict(options or {}), created_at=at,
-        categories=list(dict.fromkeys(r.slug for r in refs)),
+        categories=_ensured(session, categories),
     )  # fmt: skip
     session.add(source)
     session.flush()
     return source
+
+
+def change_source(
+    session: Session,
+    source: Source,
+    *,
+    location: str | None,
+    categories: Iterable[str] | None,
+    options: Mapping[str, Any],
+) -> Source:
+    """Change a source; None leaves what is there. What it remembered goes: the next poll is soon, and whole."""
+    take_turn(session)
+    if location is not None and location != source.location:
+        same_place = (Source.kind == source.kind) & (Source.location == location)
+        if other := session.scalar(select(Source).where(same_place)):
+            raise UsageError(f"the source {other.slug!r} reads {location} already")
+        source.location, source.imported_at = location, None
+    if categories is not None:
+        source.categories = _ensured(session, categories)
+    source.options, source.state = dict(options), {}
+    source.polled_at = source.retry_at = source.disabled_at = source.moved_to = None
+    source.moved_count = 0
+    session.flush()
+    return source
+
+
+def _ensured(session: Session, categories: Iterable[str]) -> list[str]:
+    """The slugs of categories, which are there now."""
+    refs = [TopicRef(TopicKind.CATEGORY, slugify(c), c.strip()) for c in categories if slugify(c)]
+    ensure_topics(session, refs)
+    return list(dict.fromkeys(r.slug for r in refs))
 
 
 def list_sources(session: Session) -> list[Source]:

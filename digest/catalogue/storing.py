@@ -76,7 +76,7 @@ class _Item:
     refs: list[TopicRef]
     names: list[tuple[str, str]]  # authors: (slug, name)
     content_hash: str
-    named: int  # so many of ``refs`` did the item itself spell; the others are its source's default categories
+    named: int  # so many of ``refs`` did the item itself spell; the others are what its source's options say
     match: Match = field(default_factory=lambda: Match(None, Names()))
     unheard: list[Name] = field(default_factory=list)  # names that no article goes by yet
 
@@ -141,6 +141,7 @@ def store(
 def _item(source: Source, raw: RawArticle, clean: CleanArticle) -> _Item:
     given = [ref for ref in map(tidy, raw.topics) if ref is not None]
     named = len({(ref.kind, ref.slug) for ref in given})
+    given += [ref for ref in map(tidy, raw.assigned) if ref is not None]
     given += [TopicRef(TopicKind.CATEGORY, slug, _worded(slug)) for slug in source.categories]
     refs = list({(ref.kind, ref.slug): ref for ref in reversed(given)}.values())[::-1]  # the first of its kind stays
     people = [" ".join(strip_controls(a).split())[:200] for a in raw.authors[:_MAX_AUTHORS]]

@@ -39,6 +39,7 @@ def _source_row(source: Any) -> dict[str, Any]:
         "kind": source.kind,
         "location": source.location,
         "categories": list(source.categories),
+        "options": dict(source.options),
         "title": source.title or None,
         "language": source.language,
         "polled_at": source.polled_at,
@@ -67,31 +68,70 @@ _LISTED = (
 )
 
 
+class _Pair(click.ParamType):
+    """NAME=VALUE, as a pair."""
+
+    name = "pair"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        name, there, given = str(value).partition("=")
+        if not there or not name.strip():
+            self.fail(f"{value!r} says no name and value; write it as NAME=VALUE", param, ctx)
+        return name.strip(), given.strip()
+
+
+_given_options = (
+    click.option("--zone", metavar="Z", help="Time zone of dates that say none, as Europe/Berlin. Default: UTC."),
+    click.option("--url", "pattern", metavar="PATTERN",
+                 help="Markdown: where its articles are, as https://…/:year/:slug/."),
+    click.option("--keyword", "keywords", multiple=True, metavar="TOPIC=W,W",
+                 help="Topic of articles whose headline or excerpt names one of the words; again for more."),
+    click.option("--option", "others", multiple=True, type=_Pair(), metavar="NAME=VALUE",
+                 help="Any option of a source by name; again for more."),
+)  # fmt: skip
+
+
+def _takes_options(command: Any) -> Any:
+    for option in reversed(_given_options):
+        command = option(command)
+    return command
+
+
+def _options(
+    zone: str | None, pattern: str | None, keywords: Sequence[str], others: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """The options that were given; an empty one is given too."""
+    options: dict[str, Any] = dict(others)
+    options |= {k: v for k, v in (("timezone", zone), ("url", pattern)) if v is not None}
+    if keywords:
+        options["keywords"] = [keyword for keyword in keywords if keyword]
+    return options
+
+
 @sources.command("add")
 @click.argument("name")
 @click.option(
     "--kind", default="auto", show_default=True, metavar="K", help=f"What lies there: {_KINDS}; auto finds out."
 )
-@click.option("--location", required=True, metavar="URL_OR_PATH", help="Web address or path of a file (.gz too).")
+@click.option("--location", required=True, metavar="URL_OR_PATH", help="Web address, or path of a file (.gz too).")
 @click.option(
     "--category", "categories", multiple=True, metavar="C", help="Category that all its articles get; again for more."
 )
-@click.option("--zone", metavar="Z", help="Time zone of dates that say none, as Europe/Berlin. Default: UTC.")
-@click.option(
-    "--url", "pattern", metavar="PATTERN", help="Markdown: where its articles are, as https://…/:year/:slug/."
-)
+@_takes_options
 @json_option
 @pass_door
 def sources_add(
     door: Door, name: str, kind: str, location: str, categories: tuple[str, ...], zone: str | None,
-    pattern: str | None, out: Output,
+    pattern: str | None, keywords: tuple[str, ...], others: tuple[tuple[str, str], ...], out: Output,
 ) -> None:  # fmt: skip
     """Add a source. Ingests nothing: `digest ingest NAME` does."""
-    options = {k: v for k, v in (("timezone", zone), ("url", pattern)) if v}
     with door.app() as app:
         from digest import ingest
+        from digest.sources.options import checked
 
-        look = None
+        look, options = None, checked(_options(zone, pattern, keywords, others))
         if kind == "auto":
             look = ingest.find_source(app.fetcher, ingest.absolute(location), options)
             kind, location = look.kind, look.location
@@ -102,6 +142,30 @@ def sources_add(
             out.record(_source_row(made))
         else:
             _looked(_source_row(made), look, out)
+
+
+@sources.command("set")
+@click.argument("name")
+@click.option("--location", metavar="URL_OR_PATH", help="Another web address or path.")
+@click.option(
+    "--category", "categories", multiple=True, metavar="C", help="Instead of the categories it has; again for more."
+)
+@_takes_options
+@json_option
+@pass_door
+def sources_set(
+    door: Door, name: str, location: str | None, categories: tuple[str, ...], zone: str | None,
+    pattern: str | None, keywords: tuple[str, ...], others: tuple[tuple[str, str], ...], out: Output,
+) -> None:  # fmt: skip
+    """Change a source: what is given, and nothing else. Its next poll reads it whole."""
+    with door.app() as app:
+        from digest import ingest
+
+        changed = ingest.change_source(
+            app.db, name, location=location, categories=categories or None,
+            options=_options(zone, pattern, keywords, others),
+        )  # fmt: skip
+    out.record(_source_row(changed))
 
 
 def _looked(row: dict[str, Any], look: Any, out: Output) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from digest.errors import SourceError
 from digest.fetch import Fetcher
 from digest.sources import KINDS
 from digest.sources.detecting import Found, detect
+from digest.sources.options import TopicRules
 from digest.types import CleanArticle, RawArticle, Skipped, TopicKind
 
 NEWEST = 5
@@ -42,7 +43,7 @@ class Look:
         heapq.heappush(self._newest, entry)
         if len(self._newest) > NEWEST:
             heapq.heappop(self._newest)
-        kinds = {ref.kind for ref in raw.topics}
+        kinds = {ref.kind for ref in (*raw.topics, *raw.assigned)}
         has = (
             raw.published_at is not None, bool(raw.authors), TopicKind.CATEGORY in kinds, TopicKind.TAG in kinds,
             clean.word_count >= _FULL, clean.image is not None,
@@ -89,17 +90,18 @@ def look_at(fetcher: Fetcher, kind: str, location: str, options: Mapping[str, An
     """Look at the articles of a source, or at the newest where its kind can give those alone."""
     reader: Any = KINDS[kind](location, options, fetcher)
     look = Look(kind, location)
+    rules = TopicRules.of(options)
     if hasattr(reader, "latest") and (items := reader.latest(20)) is not None:
-        _take(look, items)
+        _take(look, items, rules)
         return look
     fetched = reader.fetch({})
-    _take(look, fetched.items)
+    _take(look, fetched.items, rules)
     look.title = text.clean_title(fetched.title or "", is_html=False) or None
     look.warnings += fetched.warnings
     return look
 
 
-def _take(look: Look, items: Iterable[RawArticle | Skipped]) -> None:
+def _take(look: Look, items: Iterable[RawArticle | Skipped], rules: TopicRules) -> None:
     for item in items:
         if isinstance(item, RawArticle) and isinstance(clean := text.clean(item), CleanArticle):
-            look.add(item, clean)
+            look.add(replace(item, assigned=rules.given(item, clean)), clean)

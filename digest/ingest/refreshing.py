@@ -27,6 +27,7 @@ from digest.ingest.collapsing import collapse
 from digest.ingest.looking import Look
 from digest.models import Source
 from digest.sources import KINDS
+from digest.sources.options import TopicRules, checked
 from digest.types import CleanArticle, Fetched, RawArticle, Skipped
 
 log = logging.getLogger(__name__)
@@ -197,7 +198,7 @@ def _told(e: BaseException) -> str:
 def _store_items(database: Database, source: Source, fetched: Fetched, at: datetime, report: SourceReport) -> None:
     seen: dict[int, tuple[int, int]] = {}
     repaired = 0
-    for pairs, gone in _chunks(fetched.items, report):
+    for pairs, gone in _chunks(fetched.items, TopicRules.of(source.options), report):
         repaired += sum(clean.repaired for _, clean in pairs)
         if pairs:
             shared = catalogue.names_that_tell_nothing(source, pairs)
@@ -209,11 +210,13 @@ def _store_items(database: Database, source: Source, fetched: Fetched, at: datet
         report.warn(f"broken markup was mended in {repaired} article{'s' * (repaired > 1)}")
 
 
-def _chunks(items: Iterator[RawArticle | Skipped], report: SourceReport) -> Iterator[tuple[list[Pair], list[str]]]:
+def _chunks(
+    items: Iterator[RawArticle | Skipped], rules: TopicRules, report: SourceReport
+) -> Iterator[tuple[list[Pair], list[str]]]:
     """Yield articles, cleaned, some hundred at a time, and beside them the native ids of those that were taken back."""
     pairs, gone, size = list[Pair](), list[str](), 0
     for item in items:
-        result = _cleaned(item) if isinstance(item, RawArticle) else item
+        result = _cleaned(item, rules) if isinstance(item, RawArticle) else item
         if isinstance(result, Skipped):
             report.skipped[result.reason] += 1
             if result.native_id is not None:
@@ -227,7 +230,7 @@ def _chunks(items: Iterator[RawArticle | Skipped], report: SourceReport) -> Iter
     yield pairs, gone
 
 
-def _cleaned(raw: RawArticle) -> Pair | Skipped:
+def _cleaned(raw: RawArticle, rules: TopicRules) -> Pair | Skipped:
     try:
         clean = text.clean(raw)
     except Exception as e:  # hostile input found a hole in the text pipeline: it costs itself
@@ -235,7 +238,9 @@ def _cleaned(raw: RawArticle) -> Pair | Skipped:
         return Skipped("unreadable", detail=_told(e))
     if isinstance(clean, Skipped):
         return clean
-    return replace(raw, body_html="", excerpt_html=""), clean  # the raw text has done its duty; memory stays flat
+    given = rules.given(raw, clean)
+    # the raw text has done its duty; memory stays flat
+    return replace(raw, body_html="", excerpt_html="", assigned=given), clean
 
 
 def _store_chunk(
@@ -284,7 +289,7 @@ def push(database: Database, name: str, raw: RawArticle, *, at: datetime) -> Sou
         source = catalogue.get_source(session, name)
         session.expunge_all()
     report = SourceReport(source.slug)
-    cleaned = _cleaned(raw)
+    cleaned = _cleaned(raw, TopicRules.of(source.options))
     if isinstance(cleaned, Skipped):
         report.skipped[cleaned.reason] += 1
         return report
@@ -372,14 +377,30 @@ def add_source(
     options: Mapping[str, Any] | None = None,
     at: datetime,
 ) -> Source:
-    """Add a source after a look at its kind and, for a local one, its place. Ingests nothing."""
+    """Add a source after a look at its kind, its options and, for a local one, its place. Ingests nothing."""
     if kind not in KINDS:
         raise UsageError(f"there is no kind of source {kind!r}; kinds are {', '.join(sorted(KINDS))}")
-    place = absolute(location)
+    place, kept = absolute(location), checked(options or {})
     with database.transaction() as session:
         return catalogue.add_source(
-            session, name, kind=kind, location=place, categories=categories, options=options, at=at
+            session, name, kind=kind, location=place, categories=categories, options=kept, at=at
         )
+
+
+def change_source(
+    database: Database,
+    name: str,
+    *,
+    location: str | None = None,
+    categories: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Source:
+    """Change what is given of a source; an option with an empty value goes. The next poll reads it whole."""
+    place = None if location is None else absolute(location)
+    with database.transaction() as session:
+        row = catalogue.get_source(session, name)
+        kept = checked({**row.options, **(options or {})})
+        return catalogue.change_source(session, row, location=place, categories=categories, options=kept)
 
 
 def absolute(location: str) -> str:
@@ -406,7 +427,7 @@ def check_source(database: Database, fetcher: Fetcher, name: str) -> SourceRepor
     try:
         fetched = open_source(source.kind, source.location, source.options, fetcher).fetch({})
         report.look = look = Look(source.kind, source.location, title=fetched.title)
-        for pairs, _ in _chunks(fetched.items, report):
+        for pairs, _ in _chunks(fetched.items, TopicRules.of(source.options), report):
             report.new += len(pairs)
             for raw, clean in pairs:
                 look.add(raw, clean)

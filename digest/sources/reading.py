@@ -233,7 +233,7 @@ class Labels:
     """What a feed calls category: its formats do not tell categories from tags.
 
     Options of the source: ``categories_are`` "tag" (the default) or "category"; ``known_categories``: slugs that are
-    categories in any case; ``split_categories``: true if "China, India" means two.
+    categories in any case, as ``default_categories`` are; ``split_categories``: true if "China, India" means two.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -241,11 +241,9 @@ class Labels:
         self._known |= {slugify(str(slug)) for slug in _listed(options.get("default_categories"))}
         self._otherwise = TopicKind(options.get("categories_are") or "tag")
         self._split = bool(options.get("split_categories"))
-        defaults = (topic(TopicKind.CATEGORY, str(slug)) for slug in _listed(options.get("default_categories")))
-        self._defaults = tuple(ref for ref in defaults if ref)
 
     def refs(self, labels: Iterable[tuple[str, str]]) -> tuple[TopicRef, ...]:
-        """Topics for (name, slug) pairs, each once; the default categories where no category is among them."""
+        """Topics for (name, slug) pairs, each once."""
         found: dict[tuple[TopicKind, str], TopicRef] = {}
         for name, slug in labels:
             for part in name.split(",") if self._split else [name]:
@@ -253,8 +251,6 @@ class Labels:
                 kind = TopicKind.CATEGORY if key in self._known else self._otherwise
                 if ref := topic(kind, part, key):
                     found.setdefault((kind, ref.slug), ref)
-        if not any(kind is TopicKind.CATEGORY for kind, _ in found):
-            found |= {(ref.kind, ref.slug): ref for ref in self._defaults}
         return tuple(found.values())
 
 
