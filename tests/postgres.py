@@ -28,6 +28,7 @@ MISSING = (
 )
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "32MB",
          "max_connections": "60", "timezone": "UTC", "listen_addresses": ""}  # fmt: skip
+_DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "256MB"}
 
 # Ends the server at once when the test run closes its end of the pipe: by stop(), or by dying.
 _GUARD = '"$@" & server=$!; read -r _; kill -QUIT $server 2>/dev/null; wait $server'
@@ -56,7 +57,9 @@ def _embedded(home: Path, *, copied: bool) -> Path | None:
 class Cluster:
     """One server. ``url(name)`` is what `digest.db.Database` takes."""
 
-    def __init__(self, *, use_debian: bool = True) -> None:
+    def __init__(self, *, use_debian: bool = True, durable: bool = False) -> None:
+        """*durable*: with the promises that a site needs, as `benchmarks` measures them."""
+        self._settings = {**_FAST, **_DURABLE} if durable else _FAST
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
@@ -92,7 +95,9 @@ class Cluster:
         )  # fmt: skip
 
     def _start(self, binaries: Path) -> subprocess.Popen[bytes]:
-        options = [f"-c{key}={value}" for key, value in (_FAST | {"unix_socket_directories": str(self.home)}).items()]
+        options = [
+            f"-c{key}={value}" for key, value in (self._settings | {"unix_socket_directories": str(self.home)}).items()
+        ]
         with (self.home / "log").open("wb") as log:
             server = subprocess.Popen(
                 ["/bin/sh", "-c", _GUARD, "guard", binaries / "postgres", "-D", self.home / "data", *options],

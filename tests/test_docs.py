@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import __main__ as benchmarks
 from digest.config import Settings, names, variable
 from digest.errors import ConfigError
 from digest.selection.recipe import PARTS
@@ -77,6 +78,15 @@ def test_every_reason_and_every_part_of_a_score_is_told() -> None:
     assert told[told.index("part") + 1 : told.index("reason")] == [*PARTS, "topic:KIND:SLUG"]
 
 
+# ----------------------------------------------------------------------------- benchmarks
+
+
+def test_every_benchmark_has_its_section_and_place_for_its_figures() -> None:
+    text = (DOCS / "performance.md").read_text()
+    assert re.findall(r"(?m)^## (\w+)$", text) == benchmarks.names()
+    assert re.findall(r"<!-- figures: (\w+) -->", text) == benchmarks.names()
+
+
 # ----------------------------------------------------------------------------- pages
 
 
@@ -98,5 +108,5 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 
 def test_the_pages_are_there() -> None:
-    wanted = {"install.md", "configure.md", "selection.md", "glossary.md", "flow.md", "adding.md"}
+    wanted = {"install.md", "configure.md", "selection.md", "glossary.md", "flow.md", "adding.md", "performance.md"}
     assert wanted <= {p.name for p in DOCS.glob("*.md")}

@@ -38,7 +38,7 @@ def lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 # ----------------------------------------------------------------------------- folders
 
 
-@pytest.mark.parametrize("folder", ["templates", "config", "alembic", "tests", "docs"])
+@pytest.mark.parametrize("folder", ["templates", "config", "alembic", "tests", "benchmarks", "docs"])
 def test_folders_beside_the_package_are_no_packages(folder: str) -> None:
     """An ``alembic/__init__.py`` would hide the library of that name from whoever runs in the checkout."""
     assert (ROOT / folder).is_dir()
