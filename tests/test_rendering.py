@@ -6,7 +6,6 @@ import quopri
 import re
 import threading
 import time
-import tomllib
 from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes
@@ -30,7 +29,6 @@ from digest.rendering.palette import PAPER, PAPER_DARK, READABLE, contrast, pale
 from digest.rendering.pieces import Piece, Tokens, join, size
 from digest.rendering.trial import SAMPLE_SECTIONS, SAMPLE_VIEW, whole
 from digest.rendering.view import safe_url
-from digest.rendering.words import load_words
 from digest.types import (
     LANGUAGES,
     LONGEST,
@@ -727,29 +725,7 @@ def test_threads_share_one_compilation(tmp_path: Path) -> None:
     assert len(set(map(id, found))) == 1
 
 
-# ----------------------------------------------------------------------------- words and system mails
-
-
-def test_every_language_has_every_word() -> None:
-    catalogues = {
-        language: tomllib.loads((shipped("templates") / "words" / f"{language}.toml").read_text("utf-8"))
-        for language in LANGUAGES
-    }
-    for language, entries in catalogues.items():
-        assert entries.keys() == catalogues["en"].keys(), language
-        for key, value in entries.items():
-            if isinstance(value, str):
-                assert re.findall(r"\{\w+\}", value) == re.findall(r"\{\w+\}", catalogues["en"][key]), (language, key)
-            else:
-                assert "other" in value
-
-
-def test_numbers_take_the_form_their_language_wants() -> None:
-    arabic = load_words([shipped("templates")], "ar")
-    assert len({arabic.count("stories", n) for n in (1, 2, 3)}) == 3
-    assert arabic.count("stories", 12) == "12 مقالة"
-    english = load_words([shipped("templates")], "en")
-    assert [english.count("stories", n) for n in (0, 1, 2)] == ["0 stories", "1 story", "2 stories"]
+# ----------------------------------------------------------------------------- system mails
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

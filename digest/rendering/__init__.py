@@ -11,7 +11,7 @@ renderer   finds, compiles in a child process, caches      compile   MJML and th
 layout     fragments, costs, assembly                      trial     a layout is tried out before it is used
 sandbox    Jinja with limits; one-line templates           pieces    tokens, and the join of bytes
 view       what templates see                              words     catalogues, dates, plurals
-palette    readable colours
+phrases    what mails say, in English                      palette   readable colours
 """
 
 from digest.rendering.layout import Dressed, Layout

@@ -6,7 +6,7 @@ Owns the search (the operator's folders first, file by file, then the shipped on
                              edition.txt    the text part
                              layout.toml    name, description, default subject and preheader
     templates/system/<kind>.html .txt       system mails
-    templates/words/<language>.toml         what mails say by themselves
+    templates/locale/<language>.po          what mails say by themselves, translated (words.py)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from digest.rendering import sandbox
 from digest.rendering.layout import Layout, build
 from digest.rendering.palette import palette
 from digest.rendering.view import brand_values
-from digest.rendering.words import Words, load_words, read_words
+from digest.rendering.words import Words, load_words
 from digest.types import LANGUAGES, Brand, SystemMail
 
 COMPILE_SECONDS = 60  # by the wall; a machine under load takes its time over the 0.6 s this needs
@@ -65,10 +65,10 @@ class Renderer:
         words = {language: load_words(self._dirs, language) for language in LANGUAGES}
         request = {
             "layout": name, "mjml_name": f"templates/email/{name}/edition.mjml", "mjml": files["edition.mjml"],
-            "text": files["edition.txt"], "settings": settings, "words": read_words(self._dirs, "en"),
+            "text": files["edition.txt"], "settings": settings,
         }  # fmt: skip
-        catalogue = [(w.language, dict(w.plain), dict(w.plurals)) for w in words.values()]
-        key = hashlib.sha256(json.dumps([request, catalogue], sort_keys=True).encode()).hexdigest()
+        said = {language: w.texts() for language, w in words.items()}
+        key = hashlib.sha256(json.dumps([request, said], sort_keys=True).encode()).hexdigest()
         with _lock:  # one child for one template, however many threads ask
             if key in _failures:
                 raise RenderError(_failures[key])

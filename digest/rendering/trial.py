@@ -15,7 +15,7 @@ from digest.errors import RenderError
 from digest.rendering import sandbox
 from digest.rendering.layout import BLOCKS, Layout, build
 from digest.rendering.view import shell_values, story_values
-from digest.rendering.words import Words
+from digest.rendering.words import load_words
 from digest.types import PREVIEW, ArticleCard, Brand, Dress, EditionView, Format, Image, Section, StoryCard
 
 _WHEN = datetime(2026, 7, 14, 7, 0, tzinfo=UTC)
@@ -40,7 +40,7 @@ SAMPLE_VIEW = EditionView(
 
 def try_out(request: Mapping[str, Any], html: str) -> None:
     """Raise RenderError unless the layout renders, whole and in fragments, to the same mail."""
-    words = {"en": Words.of("en", request["words"])}
+    words = {"en": load_words((), "en")}
     layout = build(request["layout"], "", html, request["text"], request["settings"], words)
     for template, part in ((layout.html, "edition.mjml"), (layout.text, "edition.txt")):
         if missing := [block for block in BLOCKS if block not in template.blocks]:

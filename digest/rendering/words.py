@@ -1,50 +1,51 @@
 """What a mail says by itself, in the reader's language: catalogues, numbers, dates, direction.
 
-Owns ``templates/words/<language>.toml`` and everything Babel. Not the words of articles.
+Owns the gettext catalogues (``templates/locale/LANGUAGE.po``, read as they are: nothing has to be compiled) and
+everything Babel. English needs none: it stands in phrases.py and in the pages. Not the words of articles.
+
+    de-AT  →  templates_dir/locale/de-AT.po, de.po  →  the shipped de-AT.po, de.po  →  English
 """
 
 from __future__ import annotations
 
-import tomllib
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from gettext import GNUTranslations, NullTranslations
 from pathlib import Path
-from typing import Any
 
-from babel import Locale
+from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_skeleton
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import PoFileError, read_po
+from babel.numbers import format_decimal
 
 from digest.errors import RenderError
+from digest.rendering.phrases import COUNTED, PLAIN
 
 
 @dataclass(frozen=True)
 class Words:
-    """One language's catalogue. ``plain`` go into templates as they are; ``plurals`` through ``count``."""
+    """One language. ``plain`` go into templates as they are; texts that depend on a number go through ``count``."""
 
     language: str
     plain: Mapping[str, str]
-    plurals: Mapping[str, Mapping[str, str]]
     locale: Locale = field(repr=False)
-
-    @classmethod
-    def of(cls, language: str, entries: Mapping[str, Any]) -> Words:
-        return cls(
-            language,
-            {key: value for key, value in entries.items() if isinstance(value, str)},
-            {key: value for key, value in entries.items() if isinstance(value, dict)},
-            Locale.parse(language.replace("-", "_")),
-        )
+    catalogue: NullTranslations = field(repr=False, compare=False)
 
     @property
     def direction(self) -> str:
         return str(self.locale.text_direction)
 
     def count(self, key: str, number: int) -> str:
-        """The form of *key* that fits *number*: CLDR's plural rules, Arabic's six included."""
-        forms = self.plurals[key]
-        return forms.get(self.locale.plural_form(number), forms["other"]).replace("{n}", str(number))
+        """The form of *key* that fits *number*, by the language's own plural rule: Arabic has six."""
+        return self.catalogue.ngettext(*COUNTED[key], number).replace("{n}", self.number(number))
+
+    def number(self, number: int) -> str:
+        """1,234 as the language groups it."""
+        return str(format_decimal(number, locale=self.locale))
 
     def full_date(self, when: datetime) -> str:
         return format_date(when, "full", self.locale)
@@ -54,27 +55,49 @@ class Words:
         local = when.astimezone(reference.tzinfo)
         return format_skeleton("MMMd" if local.year == reference.year else "yMMMd", local, None, True, self.locale)
 
+    def texts(self) -> dict[str, list[str]]:
+        """Everything said, to be hashed: a changed catalogue makes another mail."""
+        numbers = (0, 1, 2, 3, 11, 100)  # one of each plural form there is
+        counted = {key: [self.catalogue.ngettext(*forms, n) for n in numbers] for key, forms in COUNTED.items()}
+        return {**{key: [text] for key, text in self.plain.items()}, **counted}
+
 
 def load_words(dirs: Sequence[Path], language: str) -> Words:
-    """Read the catalogue of *language* from the first of *dirs* that has it; English fills what it lacks."""
-    return Words.of(language, read_words(dirs, language))
+    """Return the words of *language* (a tag like ``de`` or ``de-AT``); RenderError where a catalogue is broken.
 
-
-def read_words(dirs: Sequence[Path], language: str) -> dict[str, Any]:
-    """The entries of *language* over those of English."""
-    return {**_read(dirs, "en"), **_read(dirs, language)}
-
-
-def _read(dirs: Sequence[Path], language: str) -> dict[str, Any]:
-    for root in dirs:
-        if (path := root / "words" / f"{language}.toml").is_file():
-            return _parse(path, path.stat().st_mtime_ns)
-    raise RenderError(f"there are no words for language {language!r}: add templates/words/{language}.toml")
+    *dirs*: template folders, the first asked first. What no catalogue translates is said in English.
+    """
+    found = [path for tag in _fallbacks(language) for root in dirs if (path := root / "locale" / f"{tag}.po").is_file()]
+    return _words(language, tuple((path, path.stat().st_mtime_ns) for path in found))
 
 
 @lru_cache(maxsize=64)
-def _parse(path: Path, _changed: int) -> dict[str, Any]:
+def _words(language: str, files: tuple[tuple[Path, int], ...]) -> Words:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RenderError(f"templates/words/{path.name}: {error}") from error
+        locale = Locale.parse(language, sep="-")
+    except (UnknownLocaleError, ValueError) as error:
+        raise RenderError(f"{language!r} is no language that dates and numbers are known of") from error
+    chain = NullTranslations()
+    for path, changed in reversed(files):
+        catalogue = _catalogue(path, changed)
+        catalogue.add_fallback(chain)
+        chain = catalogue
+    return Words(language, {key: chain.gettext(text) for key, text in PLAIN.items()}, locale, chain)
+
+
+def _catalogue(path: Path, _changed: int) -> GNUTranslations:
+    """Read a .po file into a gettext catalogue; what is not translated, or doubtful (fuzzy), is left out."""
+    compiled = io.BytesIO()
+    try:
+        with path.open("rb") as file:
+            write_mo(compiled, read_po(file, abort_invalid=True))
+        compiled.seek(0)
+        return GNUTranslations(compiled)
+    except (PoFileError, ValueError, LookupError, SyntaxError) as error:
+        raise RenderError(f"templates/locale/{path.name}: {' '.join(str(error).split())[:300]}") from error
+
+
+def _fallbacks(language: str) -> list[str]:
+    """``de-AT`` → ``de-AT``, ``de``."""
+    parts = language.split("-")
+    return ["-".join(parts[:length]) for length in range(len(parts), 0, -1)]
