@@ -20,7 +20,7 @@ from digest.sources import KINDS
 from digest.sources.mending import Mended, mended
 from digest.sources.reading import Labels, people, person, read_date, topic
 from digest.text import clean
-from digest.types import CleanArticle, Fetched, RawArticle, Skipped, TopicKind, TopicRef
+from digest.types import CleanArticle, Fetched, Image, RawArticle, Skipped, TopicKind, TopicRef
 
 ROOT = Path(__file__).parents[1]
 CORPUS = Path(os.environ.get("DIGEST_CORPUS", ROOT.parent / "shared" / "corpus"))
@@ -275,6 +275,115 @@ def test_wxr_featured_image_may_come_after_its_article() -> None:
     assert one.image is not None
     assert (one.image.url, one.image.alt) == ("https://news.example/a.jpg", "A")
     assert two.image is None
+
+
+SIZES = (
+    'a:5:{s:5:"width";i:3510;s:6:"height";i:1974;s:4:"file";s:14:"2014/10/a.jpg";s:5:"sizes";a:2:{'
+    's:9:"thumbnail";a:4:{s:4:"file";s:13:"a-150x150.jpg";s:5:"width";i:150;s:6:"height";i:150;s:9:"mime-type";s:1:"x";}'
+    's:5:"large";a:4:{s:4:"file";s:14:"a-1024x575.jpg";s:5:"width";i:1024;s:6:"height";i:575;s:9:"mime-type";s:1:"x";}}'
+    's:10:"image_meta";a:1:{s:6:"credit";s:3:"AFP";}}'
+)
+
+
+def attachment(number: int, address: str, **meta: str) -> str:
+    more = "".join(
+        f"<wp:postmeta><wp:meta_key>{key}</wp:meta_key><wp:meta_value><![CDATA[{value}]]></wp:meta_value></wp:postmeta>"
+        for key, value in meta.items()
+    )
+    url = f"<wp:attachment_url>{address}</wp:attachment_url>"
+    return item(number, type="attachment", status="inherit", more=url + more)
+
+
+@pytest.mark.parametrize(
+    ("details", "image"),
+    [
+        (SIZES, Image("https://news.example/2014/a-1024x575.jpg", 1024, 575, "A", "AFP")),
+        (SIZES.replace("1024", "3900"), Image("https://news.example/2014/a.jpg", 3510, 1974, "A", "AFP")),
+        (SIZES.partition('s:5:"sizes"')[0], Image("https://news.example/2014/a.jpg", 3510, 1974, "A")),
+        ("", Image("https://news.example/2014/a.jpg", alt="A")),
+        ("a:5:{broken", Image("https://news.example/2014/a.jpg", alt="A")),
+    ],
+)
+def test_wxr_featured_image_in_the_size_that_fits(details: str, image: Image) -> None:
+    meta = {"_wp_attachment_metadata": details, "_wp_attachment_image_alt": "A"}
+    featured = "<wp:postmeta><wp:meta_key>_thumbnail_id</wp:meta_key><wp:meta_value>9</wp:meta_value></wp:postmeta>"
+    picture = attachment(9, "https://news.example/2014/a.jpg", **meta)
+    (raw,) = items("wxr", export(item(1, more=featured), picture))
+    assert raw.image == image
+
+
+# ----------------------------------------------------------------------------- WXR in parts
+
+
+def parts(folder: Path, **files: str | bytes) -> str:
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (folder / f"{name}.xml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(folder)
+
+
+def split(location: str) -> Fetched:
+    return KINDS["wxr"](location, {}, Pages({})).fetch({})
+
+
+def test_wxr_parts_come_as_people_count_and_by_a_pattern_too(tmp_path: Path) -> None:
+    place = parts(tmp_path / "x", **{f"part-{n}": export(item(n)) for n in (1, 2, 9, 10, 11)}, other=export(item(7)))
+    assert [i.native_id for i in split(place).items if isinstance(i, RawArticle)] == ["7", "1", "2", "9", "10", "11"]
+    few = split(f"{place}/part-1*.xml").items
+    assert [i.native_id for i in few if isinstance(i, RawArticle)] == ["1", "10", "11"]
+    with pytest.raises(SourceError, match="no export in"):
+        split(f"{place}/nothing-*.xml")
+
+
+def test_wxr_parts_speak_for_each_other(tmp_path: Path) -> None:
+    """People, parents and pictures stand in any part: before the article's, or after it."""
+    featured = (
+        "<wp:postmeta><wp:meta_key><![CDATA[_thumbnail_id]]></wp:meta_key>\n"
+        "\t<wp:meta_value><![CDATA[{}]]></wp:meta_value></wp:postmeta>"
+    )
+    kenya = '<category domain="category" nicename="kenya">Kenya</category>'
+    named = "<wp:category_nicename>kenya</wp:category_nicename><wp:cat_name>Kenya</wp:cat_name>"
+    bare = f"<wp:category>{named}</wp:category>"
+    tree = bare.replace("<wp:cat_name>", "<wp:category_parent>africa</wp:category_parent><wp:cat_name>")
+    people = (
+        "<wp:author><wp:author_login>jane</wp:author_login>"
+        "<wp:author_display_name>Jane Doe</wp:author_display_name></wp:author>"
+    )
+    place = parts(
+        tmp_path / "x",
+        a=export(attachment(8, "https://news.example/8.jpg"), attachment(5, "https://news.example/5.jpg")),
+        b=export(bare, *(item(n, more=featured.format(n + 6) + kenya) for n in (2, 3))),
+        c=export(people, tree, attachment(9, "https://news.example/9.jpg")),
+    )
+    fetched = split(place)
+    two, three = (i for i in fetched.items if isinstance(i, RawArticle))
+    assert (two.image, three.image) == (Image("https://news.example/8.jpg"), Image("https://news.example/9.jpg"))
+    assert two.authors == ("Jane Doe",)
+    assert two.topics == (category("kenya", "Kenya", "africa"),) == tuple(fetched.topics)
+
+
+def test_wxr_one_bad_part_stops_nothing_and_is_tried_again(tmp_path: Path) -> None:
+    cut = export(item(4), item(5))
+    place = parts(
+        tmp_path / "x", a=export(item(1)), b="<html>Please log in", c=RSS.format("<item><title>x</title></item>"),
+        d=cut[: cut.index("Title 5") + 60], e=b"\x1f\x8bbroken", f=export(item(6)),
+    )  # fmt: skip
+    fetched = split(place)
+    found = list(fetched.items)
+    assert [i.native_id for i in found if isinstance(i, RawArticle)] == ["1", "4", "6"]
+    assert [i.item for i in found if isinstance(i, Skipped)] == ["b.xml", "c.xml", "e.xml", "Title 5"]
+    left_out = [w.partition(": ")[2] for w in fetched.warnings if w.startswith("a part was left out")]
+    assert [w.split()[0] for w in left_out] == ["b.xml", "c.xml", "e.xml"]
+    assert any("d.xml ends before its end" in w for w in fetched.warnings)
+    again = KINDS["wxr"](place, {}, Pages({})).fetch(dict(fetched.state))
+    assert not again.not_modified
+    for name in "bce":
+        (tmp_path / "x" / f"{name}.xml").unlink()
+    whole = split(place)
+    assert len([i for i in whole.items if isinstance(i, RawArticle)]) == 3
+    assert KINDS["wxr"](place, {}, Pages({})).fetch(dict(whole.state)).not_modified
+    with pytest.raises(SourceError, match=r"b\.xml is no WordPress export"):
+        split(parts(tmp_path / "bad", b="<html>"))
 
 
 def test_wxr_classic_text_gets_its_paragraphs() -> None:

@@ -115,7 +115,7 @@ def _options(
 @click.option(
     "--kind", default="auto", show_default=True, metavar="K", help=f"What lies there: {_KINDS}; auto finds out."
 )
-@click.option("--location", required=True, metavar="URL_OR_PATH", help="Web address, or path of a file (.gz too).")
+@click.option("--location", required=True, metavar="URL_OR_PATH", help="Web address, or path of a file or folder.")
 @click.option(
     "--category", "categories", multiple=True, metavar="C", help="Category that all its articles get; again for more."
 )

@@ -28,6 +28,7 @@ from digest.ingest.looking import Look
 from digest.models import Source
 from digest.sources import KINDS
 from digest.sources.options import TopicRules, checked
+from digest.sources.reading import matching
 from digest.types import CleanArticle, Fetched, RawArticle, Skipped
 
 log = logging.getLogger(__name__)
@@ -413,7 +414,7 @@ def absolute(location: str) -> str:
     if scheme not in ("", "file"):
         raise UsageError(f"{location!r}: {scheme} addresses cannot be read; use http(s) or a local path")
     path = Path(unquote(urlsplit(location).path) if scheme == "file" else location).expanduser().absolute()
-    if not path.exists():
+    if not path.exists() and not matching(path):
         raise UsageError(f"there is nothing at {path}; give the path of a file that exists, or an http(s) address")
     return str(path)
 

@@ -52,11 +52,15 @@ def detect(location: str, fetcher: Fetcher) -> list[Found]:
 
 def _local(location: str) -> Iterator[Found]:
     path = reading.local_path(location)
+    if (parts := reading.matching(path)) is not None:
+        if any(p.is_file() and _kind_of(_beginning(p)) == "wxr" for p in parts[:20]):
+            yield Found("wxr", location, f"WordPress exports ({len(parts):,} files)")
+        return
     if path.is_dir():
         names = [p.name.lower() for p in path.rglob("*") if p.is_file()]
         if any(name.endswith(tuple(SUFFIXES)) for name in names):
             yield Found("markdown", location, "a folder of Markdown")
-        elif any(name.endswith((".xml", ".xml.gz")) for name in names):
+        elif any(name.endswith((".xml", ".xml.gz", ".wxr", ".wxr.gz")) for name in names):
             yield Found("wxr", location, "a folder of WordPress exports")
         return
     if (kind := _kind_of(_beginning(path))) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import hashlib
 import io
@@ -107,14 +108,32 @@ def _open_local(location: str, known: dict[str, Any]) -> Opened:
         state = {**fresh_state(location), "file": seen}
         if known.get("file") == seen:
             return Opened(None, known)
+    except OSError as e:
+        raise _unreadable(path, e) from e
+    return Opened(open_file(path), state)
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """Open a file of this machine; a .gz is unpacked on the way."""
+    try:
         with path.open("rb") as plain:
             packed = plain.read(2) == b"\x1f\x8b"
-        stream = cast("IO[bytes]", gzip.open(path)) if packed else path.open("rb")  # noqa: SIM115  # handed on
-    except FileNotFoundError as e:
-        raise SourceError("not_found", f"there is no file {path}; correct the source's location") from e
+        return cast("IO[bytes]", gzip.open(path)) if packed else path.open("rb")
     except OSError as e:
-        raise SourceError("unreadable", f"{path} cannot be read: {e.strerror or e}") from e
-    return Opened(stream, state)
+        raise _unreadable(path, e) from e
+
+
+def _unreadable(path: Path, e: OSError) -> SourceError:
+    if isinstance(e, FileNotFoundError):
+        return SourceError("not_found", f"there is no file {path}; correct the source's location")
+    return SourceError("unreadable", f"{path} cannot be read: {e.strerror or e}")
+
+
+def matching(path: Path) -> list[Path] | None:
+    """What a pattern such as ``export/*.xml`` stands for; None for a path that is none, or that is there."""
+    if not any(char in str(path) for char in "*?[") or path.exists():
+        return None
+    return [Path(found) for found in glob.iglob(str(path), recursive=True)]
 
 
 def local_path(location: str) -> Path:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from digest.sources import reading
-from digest.text import clean_title, slugify
+from digest.text import clean_title, nearest, slugify
 from digest.types import Image, RawArticle, Skipped, TopicKind, TopicRef
 
-WIDTH = 1_200  # what mails and pages want of a picture
 _KINDS = {"category": TopicKind.CATEGORY, "post_tag": TopicKind.TAG}
 
 
@@ -166,13 +166,13 @@ def _list(value: Any) -> list[Any]:
 def _image(post: Mapping[str, Any]) -> Image | None:
     """The featured picture in the size nearest to ours."""
     for media in _embedded(post, "wp:featuredmedia"):
-        sizes = list(_sizes(media))
-        if sizes:
-            best = min(sizes, key=_unfitness)
-            return Image(best.url, best.width, best.height, alt=_string(media.get("alt_text")))
-    for media in _list(_mapping(post.get("yoast_head_json")).get("og_image")):
-        if isinstance(media, dict) and _string(media.get("url")):
-            return Image(_string(media["url"]), _pixels(media.get("width")), _pixels(media.get("height")))
+        if best := nearest(_sizes(media)):
+            credit = _string(_mapping(_mapping(media.get("media_details")).get("image_meta")).get("credit"))
+            return replace(best, alt=_string(media.get("alt_text")), credit=credit)
+    named = [_mapping(media) for media in _list(_mapping(post.get("yoast_head_json")).get("og_image"))]
+    sizes = (Image(_string(m.get("url")), _pixels(m.get("width")), _pixels(m.get("height"))) for m in named)
+    if best := nearest(image for image in sizes if image.url):
+        return best
     bare = _string(post.get("jetpack_featured_media_url"))
     return Image(bare) if bare else None
 
@@ -184,13 +184,6 @@ def _sizes(media: Mapping[str, Any]) -> Iterator[Image]:
     for size in _mapping(details.get("sizes")).values():
         if isinstance(size, dict) and _string(size.get("source_url")):
             yield Image(_string(size["source_url"]), _pixels(size.get("width")), _pixels(size.get("height")))
-
-
-def _unfitness(image: Image) -> tuple[bool, bool, int]:
-    """Mail programs read JPEG and PNG; then not much too narrow; then the nearest width."""
-    modern = image.url.partition("?")[0].lower().endswith((".webp", ".avif"))
-    width = image.width or WIDTH * 2
-    return modern, width < WIDTH // 2, abs(width - WIDTH)
 
 
 def _pixels(value: Any) -> int | None:

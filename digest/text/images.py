@@ -22,11 +22,15 @@ _MODERN = re.compile(r"\.(?:webp|avif|jxl|heic)(?:[?#]|$)|[?&](?:format|fm|fmt)=
 def nearest(images: Iterable[Image]) -> Image | None:
     """The image to take: JPEG or PNG before what mail programs cannot show, then the width nearest to 1,200 pixels.
 
-    One without a width comes after those that have one; of equals the first stands.
+    One that would be blurred comes after those that are too wide, one that says no width last; of equals the first
+    stands.
     """
-    return min(
-        images, key=lambda i: (bool(_MODERN.search(i.url)), i.width is None, abs((i.width or 0) - WIDTH)), default=None
-    )
+    return min(images, key=_unfitness, default=None)
+
+
+def _unfitness(image: Image) -> tuple[bool, bool, bool, int]:
+    width = image.width or 0
+    return bool(_MODERN.search(image.url)), not width, width < WIDTH // 2, abs(width - WIDTH)
 
 
 def picture_of(named: Image | None, body: str, base: str, title: str) -> Image | None:
