@@ -18,6 +18,7 @@ from digest.catalogue import ensure_publication, publication
 from digest.config import Settings
 from digest.db import Database, require_schema
 from digest.delivery.capture import CaptureServer
+from digest.delivery.dkim import Signer, read_keys
 from digest.delivery.smtp import Pool
 from digest.delivery.transport import Grants, Transport
 from digest.editions import Editor, Setup
@@ -71,6 +72,17 @@ class App:
         with self.db.reading() as session:
             domain = publication(session).mail_domain
         return Post(self.settings.public_url, domain or self.settings.mail_domain_for(), self.keys)
+
+    @cached_property
+    def signer(self) -> Signer | None:
+        """Signs mail of the mail domain; None without keys. ConfigError where a key's file cannot sign."""
+        keys = read_keys(self.settings.dkim_keys())
+        return Signer(self.post.mail_domain, keys) if keys else None
+
+    @property
+    def outgoing(self) -> Post:
+        """`post`, with the keys that sign what leaves."""
+        return replace(self.post, signer=self.signer)
 
     # -- the parts
 

@@ -101,6 +101,13 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _dkim_key(value: str) -> str:
+    selector, equals, file = value.partition("=")
+    if not (equals and selector.strip() and file.strip()):
+        raise ValueError(f"{value!r} should be SELECTOR=FILE, like s2027=/etc/digest/dkim/s2027.pem")
+    return value
+
+
 Host = Annotated[str, AfterValidator(_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 PortOrFree = Annotated[int, Field(ge=0, le=65535)]
@@ -124,6 +131,10 @@ class SmtpSettings(Table):
     username: str | None = None
     password_file: ReadableFile | None = None
     connections: Annotated[int, Field(ge=1, le=200)]
+
+
+class DkimSettings(Table):
+    keys: Annotated[tuple[Annotated[str, AfterValidator(_dkim_key)], ...], BeforeValidator(_split)]
 
 
 class CaptureSettings(Table):
@@ -159,6 +170,7 @@ class Settings(Table):
     templates_dir: Annotated[Path, AfterValidator(_folder)] | None = None
     database: DatabaseSettings = DatabaseSettings()
     smtp: SmtpSettings
+    dkim: DkimSettings
     capture: CaptureSettings
     web: WebSettings
     fetch: FetchSettings
@@ -195,6 +207,9 @@ class Settings(Table):
             yield "smtp.password_file is set but smtp.username is not; set both or neither"
         if smtp.username and smtp.security == "none" and not _is_loopback(smtp.host):
             yield "smtp.security is none, so the password would travel readable; use starttls or tls"
+        selectors = [selector for selector, _ in self.dkim_keys()]
+        if len(set(selectors)) < len(selectors):
+            yield "dkim.keys names a selector twice; each key has its own, or receivers look in the wrong place"
 
     @property
     def database_url(self) -> str:
@@ -212,6 +227,11 @@ class Settings(Table):
             connections=smtp.connections,
             helo=self.mail_domain_for(),
         )
+
+    def dkim_keys(self) -> list[tuple[str, Path]]:
+        """(selector, file of its private key), in the order given."""
+        pairs = [key.partition("=") for key in self.dkim.keys]
+        return [(selector.strip(), Path(file.strip()).expanduser().absolute()) for selector, _, file in pairs]
 
     def mail_domain_for(self) -> str:
         """The setting, else the public URL's host, else (an address, or this machine) localhost.localdomain."""

@@ -41,6 +41,7 @@ class Pass:
 
 def tick(app: App, at: datetime, *, drain: bool = False, refresh: bool = True) -> Pass:
     """One pass as the worker makes it. *at* governs what is due and recent, never leases or back-off."""
+    app.signer  # noqa: B018 — a key that cannot sign is said before anything is opened
     done = Pass()
     if refresh:
         done.sources = ingest.refresh(app.db, app.fetcher, at=at)
@@ -60,6 +61,7 @@ def send(app: App, done: Pass | None = None, *, drain: bool = False) -> Pass:
 
 def run(app: App, slug: str, at: datetime) -> tuple[Pass, int]:
     """Open an edition of a digest outside its schedule and send it, all of it, unless it is held; the edition's id."""
+    app.signer  # noqa: B018 — as in `tick`
     editor = app.editor()
     edition = editor.open_manual(slug, at)
     editor.compose(edition)
@@ -74,12 +76,10 @@ async def deliver(
     """System mails first, then batches; see `send`. Sets ``done.trouble`` when the relay is not there."""
     await _system_mails(app, connect, done, impatient=drain)
     live = app.live
-    store = LedgerStore(app.db, app.renderer, app.post, live=live, lease_s=app.settings.worker.lease_s, impatient=drain)
+    worker = app.settings.worker
+    store = LedgerStore(app.db, app.renderer, app.outgoing, live=live, lease_s=worker.lease_s, impatient=drain)
     while not (stop and stop.is_set()):
-        sender = Sender(
-            store, connect, connections=connections, window=app.settings.worker.window,
-            lease_s=app.settings.worker.lease_s,
-        )  # fmt: skip
+        sender = Sender(store, connect, connections=connections, window=worker.window, lease_s=worker.lease_s)
         sent = await sender.run(stop)
         done.editions |= sent.editions
         done.trouble = sent.trouble or done.trouble
@@ -95,7 +95,7 @@ def _open_batches(app: App, live: bool) -> int:
 
 
 async def _system_mails(app: App, connect: Connect, done: Pass, *, impatient: bool) -> None:
-    post = SystemPost(app.db, app.renderer, app.post)
+    post = SystemPost(app.db, app.renderer, app.outgoing)
     while await asyncio.to_thread(post.claim, impatient=False):
         await post.run(connect)
         if post.trouble:

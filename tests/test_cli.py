@@ -26,13 +26,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import dkim as verifier
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import select as choose
 from sqlalchemy import update
 
 from digest.cli import cli
 from digest.db import Database
-from digest.models import Source
+from digest.models import CapturedMail, Source
 from tests import build
 from tests.build import T
 from tests.smtp_server import Server
@@ -491,6 +493,36 @@ def test_settings_that_are_wrong_are_all_told(shell: Shell) -> None:
     checked = shell("config", "check", "--json", code=4, DIGEST_SMTP__PRT="25")
     assert checked.row["ok"] is False
     assert "cannot be read" in shell.refused("--config", "/nowhere/digest.toml", "tick", code=4)
+
+
+def test_a_key_is_made_shown_and_signs_what_leaves(full: Shell, tmp_path: Path, database: Database) -> None:
+    made = full("dkim", "keygen", "s2027", "--out", str(tmp_path / "s.pem"), "--json").row
+    assert made.keys() == {"selector", "kind", "bits", "file", "name", "record", "setting"}
+    assert (tmp_path / "s.pem").stat().st_mode & 0o777 == 0o600
+    assert made["name"] == "s2027._domainkey.localhost.localdomain"
+    assert "is there already" in full.refused("dkim", "keygen", "s2027", "--out", str(tmp_path / "s.pem"))
+    keys = {"DIGEST_DKIM__KEYS": made["setting"]}
+    shown = full("dkim", "show", "--json", **keys).row
+    assert shown == {**made, "signs": True}
+    assert full("run", "africa", "--yes", "--json", "--at", AT, **keys).row["accepted"] == 2
+    with database.reading() as session:
+        messages = list(session.scalars(choose(CapturedMail.message)))
+    dns = {"dnsfunc": lambda name, timeout=5: made["record"].encode()}
+    assert [verifier.verify(message, **dns) for message in messages] == [True, True]
+    for_dns = full("dkim", "keygen", "r", "--kind", "rsa", "--out", str(tmp_path / "r.pem")).out
+    assert for_dns.startswith('r._domainkey.localhost.localdomain. IN TXT "v=DKIM1; k=rsa; p=MII')
+    assert max(map(len, re.findall('"[^"]*"', for_dns))) <= 257
+
+
+def test_a_key_that_cannot_sign_is_told_before_any_mail(full: Shell, tmp_path: Path) -> None:
+    (tmp_path / "s.pem").write_text("nonsense")
+    keys = {"DIGEST_DKIM__KEYS": f"s={tmp_path}/s.pem"}
+    for words in (["config", "check"], ["dkim", "show"], ["run", "africa", "--yes", "--at", AT], ["worker"]):
+        assert "no private key" in full.refused(*words, code=4, **keys)
+    assert full("editions", "list", "--json").rows == [], "nothing was opened"
+    assert "SELECTOR=FILE" in full.refused("config", "check", code=4, DIGEST_DKIM__KEYS="s.pem")
+    twice = {"DIGEST_DKIM__KEYS": f"s={tmp_path}/a.pem,s={tmp_path}/b.pem"}
+    assert "twice" in full.refused("config", "check", code=4, **twice)
 
 
 def test_settings_are_shown_with_what_changes_them_and_no_password(shell: Shell) -> None:

@@ -137,6 +137,7 @@ def worker(door: Door, out: Output) -> None:
     """Do the work alone: read sources, open editions, send. Until Ctrl-C."""
     with door.app() as app:
         settings, live = app.settings, app.live
+        app.signer  # noqa: B018 — a key that cannot sign is said before anything else
     from digest.worker import work
 
     out.record({"working": True, "live": live})
@@ -251,7 +252,11 @@ def _at(tree: Any, name: str) -> Any:
 def config_check(door: Door, out: Output) -> int:
     """Check the settings: all problems at once."""
     try:
-        door.settings().relay()  # reads the password file too
+        from digest.delivery.dkim import read_keys
+
+        settings = door.settings()
+        settings.relay()  # reads the password file too
+        read_keys(settings.dkim_keys())
     except ConfigError as e:
         if not out.as_json:
             raise

@@ -6,7 +6,8 @@
 
 Headers are written by `digest.mime` alone. The standard library's message classes are kept away from text that other
 people wrote: given an encoded word they decode it and write what was inside, line ends included, and they fold a long
-List-Unsubscribe into encoded words, which no mailbox provider can click. Signs nothing, sends nothing, knows no SQL.
+List-Unsubscribe into encoded words, which no mailbox provider can click. `digest.delivery.dkim` signs, where it is
+handed in. Sends nothing, knows no SQL.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 
+from digest.delivery.dkim import Begun, Signer
 from digest.errors import RenderError
 from digest.mime import (
     CRLF,
@@ -70,8 +72,9 @@ class Addressee:
 class MessageFactory:
     """Turns rendered variants into messages of one sender. ValueError where the identity itself cannot be written."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, signer: Signer | None = None) -> None:
         check_address(identity.from_address)
+        self._signer = signer
         self._from = header_mailbox("From", identity.from_name, identity.from_address)
         self._fixed = b"".join(_fixed_headers(identity))
 
@@ -80,16 +83,22 @@ class MessageFactory:
         subject = header_text("Subject", rendered.subject)
         pieces, slots = _mime(rendered.text_body, rendered.html_body, seed=subject)
         pieces[0] = self._fixed + pieces[0]
-        return Prepared(self._from, subject, pieces, slots)
+        begun = None
+        if self._signer is not None:
+            headers, _, start = pieces[0].partition(CRLF + CRLF)
+            begun = self._signer.begin(self._from + headers, start)
+        return Prepared(self._from, subject, pieces, slots, begun)
 
 
 class Prepared:
     """One variant of one sender, but for its reader. Shared between threads; building changes nothing."""
 
-    __slots__ = ("_after", "_first", "_from", "_slots", "_subject")
+    __slots__ = ("_after", "_begun", "_first", "_from", "_slots", "_subject")
 
-    def __init__(self, sender: bytes, subject: bytes, pieces: list[bytes], slots: list[tuple[str, bool]]) -> None:
-        self._from, self._subject = sender, subject
+    def __init__(
+        self, sender: bytes, subject: bytes, pieces: list[bytes], slots: list[tuple[str, bool]], begun: Begun | None
+    ) -> None:
+        self._from, self._subject, self._begun = sender, subject, begun
         self._first, *self._after = pieces
         self._slots = slots
 
@@ -98,7 +107,8 @@ class Prepared:
 
         The same addressee gives the same bytes. ValueError where an address or URL cannot stand in a header.
         """
-        parts = [self._from, _personal_headers(addressee, self._subject), self._first]
+        personal = _personal_headers(addressee, self._subject)
+        parts = [self._from, personal, self._first]
         values: dict[str, bytes] = {}
         for (field, markup), piece in zip(self._slots, self._after, strict=True):
             value: str = getattr(addressee, field)
@@ -108,17 +118,20 @@ class Prepared:
             if encoded is None:
                 encoded = values[value] = qp_value(value)
             parts += (encoded, piece)
+        if self._begun is not None:
+            parts.insert(0, self._begun.sign(personal, parts[3:], addressee.date))
         return parts
 
 
 def system_message(
-    sender: Identity, *, to: str, subject: str, text: str, html_text: str | None, message_id: str, date: datetime
-) -> bytes:
+    sender: Identity, *, to: str, subject: str, text: str, html_text: str | None, message_id: str, date: datetime,
+    signer: Signer | None = None,
+) -> bytes:  # fmt: skip
     """A confirmation or the like: to one person, not to a list, and marked as written by a program."""
     check_address(sender.from_address)
     subject_line = header_text("Subject", subject)
     pieces, _ = _mime(_whole(text), None if html_text is None else _whole(html_text), seed=subject_line)
-    return b"".join(
+    message = b"".join(
         (
             header_mailbox("From", sender.from_name, sender.from_address),
             *_delivery_headers(to, subject_line, date, message_id),
@@ -127,6 +140,10 @@ def system_message(
             *pieces,
         )
     )
+    if signer is None:
+        return message
+    headers, _, body = message.partition(CRLF + CRLF)
+    return signer.begin(headers).sign(b"", [body], date) + message
 
 
 def _whole(text: str) -> Body:

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from digest import ledger
 from digest.audience import Keys, Links, Tokens
+from digest.delivery.dkim import Signer
 from digest.delivery.message import Addressee, Identity, MessageFactory, Prepared, message_id, verp
 from digest.models import Digest, Edition
 from digest.rendering import Dressed, Layout, Renderer
@@ -24,11 +25,15 @@ from digest.types import ArticleCard, Brand, Dress, EditionView, RenderedVariant
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """What all mail of this installation shares: where its links lead, whose name it bears, which keys sign its ids."""
+    """What all mail of this installation shares: where its links lead, whose name it bears, which keys sign its ids.
+
+    ``signer``: signs what leaves; None where nothing does, or where the relay signs.
+    """
 
     public_url: str
     mail_domain: str
     keys: Keys
+    signer: Signer | None = None
 
     @property
     def links(self) -> Links:
@@ -67,7 +72,7 @@ class Printer:
         self.view, self._layout, self._post = view, layout, post
         self.domain = post.mail_domain
         self._links = post.links
-        self._factory = MessageFactory(identity)
+        self._factory = MessageFactory(identity, post.signer)
         self._dressed: dict[int, Dressed] = {}
         self.cards: dict[int, ArticleCard] = {}
         self.story_of: dict[int, int] = {}

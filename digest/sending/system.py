@@ -100,6 +100,7 @@ class SystemPost:
                 self._post.keys.message_id, 0, mail.id, self._post.mail_domain
             ),
             date=datetime.now(UTC),
+            signer=self._post.signer,
         )
         return [message]
 
