@@ -64,6 +64,7 @@ class Publication(Base):
     postal_address: Mapped[str] = mapped_column(default="")
     tagline: Mapped[str] = mapped_column(default="")
     footer_links: Mapped[list[Any]] = mapped_column(default=list)
+    feed_text: Mapped[str] = mapped_column(String(8), default="full", server_default="full")  # full | excerpt
     armed_for: Mapped[str | None]  # the public URL that mail may leave for; a copy under another URL mails nobody
 
 
@@ -207,6 +208,7 @@ class Topic(Base):
     hidden: Mapped[bool] = mapped_column(default=False)
     merged_into: Mapped[int | None] = mapped_column(BigId, ForeignKey("topics.id", ondelete="SET NULL"), index=True)
     articles: Mapped[int] = mapped_column(default=0)  # its own, published and withheld: moved with every change of them
+    feed_text: Mapped[str | None] = mapped_column(String(8))  # full | excerpt; NULL: as the publication
     __table_args__ = (UniqueConstraint("kind", "slug"),)
 
 
@@ -247,7 +249,38 @@ class FeedVersion(Base):
     __tablename__ = "feed_versions"
     topic_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     version: Mapped[int] = mapped_column(BigId, default=0)
-    changed_at: Mapped[datetime | None]
+    changed_at: Mapped[datetime | None] = mapped_column(index=True)  # indexed: feeds ask what moved since
+
+
+class Hub(Base):
+    """A WebSub hub of the settings, and how it is doing. Rows of hubs that the settings no longer name stay."""
+
+    __tablename__ = "hubs"
+    id: Mapped[int] = _id()
+    url: Mapped[str] = mapped_column(String(500), unique=True)
+    failures: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime]  # real clock: back-off, and the lease of who is telling it
+    told_at: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+
+
+class HubFeed(Base):
+    """What a hub was last told of a feed. ``topic_id``: as in `FeedVersion`; what a hub has no row of is told anew."""
+
+    __tablename__ = "hub_feeds"
+    hub_id: Mapped[int] = _ref("hubs.id", primary_key=True)
+    topic_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    version: Mapped[int] = mapped_column(BigId)
+
+
+class FeedReaders(Base):
+    """Readers that a service reported for a feed on a day, the most it said. No address, no single reader."""
+
+    __tablename__ = "feed_readers_counters"
+    day: Mapped[str] = mapped_column(String(10), primary_key=True)  # 2025-07-14, UTC
+    feed: Mapped[str] = mapped_column(String(700), primary_key=True)  # its path without the extension
+    agent: Mapped[str] = mapped_column(String(40), primary_key=True)
+    readers: Mapped[int]
 
 
 # ----------------------------------------------------------------------------- digests and schedules
@@ -346,6 +379,24 @@ class Subscription(Base):
         UniqueConstraint("digest_id", "subscriber_id"),
         Index("ix_subscriptions_clock", "digest_id", "schedule_id", "zone", "subscriber_id"),
     )
+
+
+class PrivateFeed(Base):
+    """A reader's own feed. Its address holds ``serial``: a higher one makes the addresses before it worthless."""
+
+    __tablename__ = "private_feeds"
+    subscriber_id: Mapped[int] = _ref("subscribers.id", primary_key=True)
+    serial: Mapped[int]
+    active: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[datetime]
+
+
+class PrivateFeedReaders(Base):
+    """On which day a private feed was last asked for."""
+
+    __tablename__ = "private_feed_counters"
+    subscriber_id: Mapped[int] = _ref("private_feeds.subscriber_id", primary_key=True)
+    day: Mapped[str] = mapped_column(String(10))
 
 
 class Suppression(Base):

@@ -7,7 +7,7 @@ Nothing here knows SQL, HTML libraries or the network.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any, Literal
@@ -472,14 +472,27 @@ class FeedItem:
     topics: tuple[TopicRef, ...] = ()
     image: Image | None = None
     language: str | None = None
+    also: tuple[tuple[str, str], ...] = ()  # (title, URL) of the other articles that tell its story
 
 
 @dataclass(frozen=True, slots=True)
 class FeedSelector:
-    """Which feed: ``all`` has no slug; category, tag, author and digest have one."""
+    """Which feed. ``all`` has no slug; ``any`` and ``every`` combine topics, their slug is ``category:a+tag:b``.
 
-    kind: Literal["all", "category", "tag", "author", "digest"]
+    ``stories``: each story once. ``month``: the archive of one, ``2025-07``. ``page``: from 2 on, what the feed itself
+    has no room for.
+    """
+
+    kind: Literal["all", "category", "tag", "author", "language", "source", "digest", "any", "every"]
     slug: str = ""
+    stories: bool = False
+    month: str = ""
+    page: int = 1
+
+    @property
+    def live(self) -> FeedSelector:
+        """The feed itself, of which this may be an older part."""
+        return replace(self, month="", page=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -500,6 +513,12 @@ class FeedView:
     hubs: tuple[str, ...] = ()
     icon_url: str = ""
     publisher: str = ""  # who answers for items without an author
+    # RFC 5005; addresses as ``url`` is one, '' where there is no such part
+    current_url: str = ""  # of an older part: the feed that it is a part of
+    older_url: str = ""  # the next part, older: a page of the open month, else the newest closed one
+    older_month_url: str = ""
+    newer_month_url: str = ""
+    archive: bool = False  # a closed month: nothing will be added
 
 
 # ----------------------------------------------------------------------------- schedules

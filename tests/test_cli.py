@@ -394,8 +394,20 @@ def test_feeds_are_built_as_files_and_hold(full: Shell, tmp_path: Path) -> None:
     again = full("feeds", "build", "--out", str(tmp_path / "out"), "--json").row
     assert (again["written"], again["unchanged"]) == (0, built["written"])
     checked = full("feeds", "validate", "--json").row
-    assert checked["feeds"] * 3 == built["written"]
+    assert checked["feeds"] * 3 + 3 == built["written"]  # plain, gzip and br; and the list of them all
     assert checked["findings"] == []
+
+
+def test_feeds_may_carry_summaries_alone(full: Shell, tmp_path: Path) -> None:
+    assert full("feeds", "text", "all", "excerpt", "--json").row == {"which": "all", "text": "excerpt"}
+    full("feeds", "text", "category:africa", "full")
+    full("feeds", "build", "--out", str(tmp_path))
+    bodies = {
+        name: "content_html" in json.loads((tmp_path / f"feeds/{name}.json").read_text())["items"][0]
+        for name in ("all", "category/africa")
+    }
+    assert bodies == {"all": False, "category/africa": True}
+    assert "there is no category" in full("feeds", "text", "category:none", "full", code=2).err
 
 
 # ----------------------------------------------------------------------------- what is wrong, in one sentence

@@ -19,6 +19,7 @@ from typing import Any
 
 import brotli
 import pytest
+from lxml import etree
 from sqlalchemy import delete, event, update
 from sqlalchemy.orm import Session
 
@@ -27,7 +28,7 @@ from digest import models as m
 from digest.db import Database, upgrade_schema
 from digest.errors import UsageError
 from digest.feeds import FORMATS
-from digest.publishing import Entry, Shelf, autodiscovery, selector_of
+from digest.publishing import Entry, Shelf, selector_of
 from digest.publishing.export import MANIFEST
 from digest.publishing.readings import strictly_last
 from digest.types import ArticleCard, FeedSelector
@@ -152,10 +153,37 @@ def titles(shelf: Shelf, path: str) -> list[str]:
         ("/feeds/all.xml", None),
         ("/feeds/all", None),
         ("/feeds/.rss", None),
-        ("/feeds/all/x.rss", None),
         ("/feeds/tag/.rss", None),
         ("/feeds/tag.rss", None),
-        ("/feeds/source/x.rss", None),
+        ("/feeds/source/x.rss", (FeedSelector("source", "x"), "rss")),
+        ("/feeds/language/de.rss", (FeedSelector("language", "de"), "rss")),
+        ("/feeds/stories/all.rss", (FeedSelector("all", stories=True), "rss")),
+        ("/feeds/stories/tag/x/2025-07.rss", (FeedSelector("tag", "x", stories=True, month="2025-07"), "rss")),
+        ("/feeds/all/2025-07.rss", (FeedSelector("all", month="2025-07"), "rss")),
+        ("/feeds/all/page-2.rss", (FeedSelector("all", page=2), "rss")),
+        ("/feeds/any/tag:b+category:z+tag:a+tag:b.rss", (FeedSelector("any", "category:z+tag:a+tag:b"), "rss")),
+        ("/feeds/all/tag:b+tag:a/2025-07.rss", (FeedSelector("every", "tag:a+tag:b", month="2025-07"), "rss")),
+        ("/feeds/any/tag:a.rss", (FeedSelector("tag", "a"), "rss")),
+        (
+            "/feeds/any/" + "+".join(f"tag:{n}" for n in range(10)) + ".rss",
+            (FeedSelector("any", "+".join(f"tag:{n}" for n in range(10))), "rss"),
+        ),
+        ("/feeds/any/" + "+".join(f"tag:{n}" for n in range(11)) + ".rss", None),
+        ("/feeds/any/author:a+tag:b.rss", None),
+        ("/feeds/any/tag:a+.rss", None),
+        ("/feeds/any/tag:a+tag:.rss", None),
+        ("/feeds/any.rss", None),
+        ("/feeds/all/x.rss", None),
+        ("/feeds/all/page-1.rss", None),
+        ("/feeds/all/page-100.rss", None),
+        ("/feeds/all/2025-13.rss", None),
+        ("/feeds/all/0001-01.rss", None),
+        ("/feeds/all/2025-07/page-2.rss", None),
+        ("/feeds/digest/x/page-2.rss", None),
+        ("/feeds/stories/digest/x.rss", None),
+        ("/feeds/stories/stories/all.rss", None),
+        ("/feeds//all.rss", None),
+        ("/feeds/tag/../all.rss", None),
         ("/feeds/tag/a\x00b.rss", None),
         ("/feeds/tag/" + "x" * 300 + ".rss", None),
         ("/other/all.rss", None),
@@ -173,7 +201,7 @@ def test_every_feed_of_a_site_is_valid_and_reads_back(site: Database, shelf: She
         every = shelf.list_feeds(session)
     assert [(f.selector.kind, f.selector.slug) for f in every] == [
         ("all", ""), ("category", "africa"), ("category", "world"), ("tag", "climate"), ("author", "ana-lopes"),
-        ("digest", "morning"),
+        ("language", "de"), ("digest", "morning"),
     ]  # fmt: skip
     for feed in every:
         in_each = []
@@ -188,7 +216,7 @@ def test_every_feed_of_a_site_is_valid_and_reads_back(site: Database, shelf: She
                 [(r.id, r.title, r.url, r.published, r.updated, r.authors) for r in read(name, found.plain.body)]
             )
         assert in_each[0] == in_each[1] == in_each[2] != []
-    assert shelf.validate() == (len(every) * len(FORMATS), [])
+    assert shelf.validate() == ((6 * 4 + 2) * len(FORMATS), [])  # those of articles by story too, and all of one month
 
 
 def test_feeds_hold_published_articles_of_their_topic_newest_first(site: Database, shelf: Shelf) -> None:
@@ -265,14 +293,162 @@ def test_editions_from_before_going_live_leave_the_feed(site: Database, shelf: S
     assert titles(shelf, "/feeds/digest/morning.json") == []
 
 
-def test_autodiscovery_links_name_every_format(site: Database, shelf: Shelf) -> None:
+# ----------------------------------------------------------------------------- combinations, stories, months, pages
+
+
+def moved_to(shelf: Shelf, path: str) -> str:
+    slot = shelf.ready(path) or shelf.refresh(path).result()
+    assert slot.entry is None
+    return slot.moved
+
+
+def test_topics_combine(site: Database, shelf: Shelf) -> None:
+    both, africa = titles(shelf, "/feeds/all.json"), titles(shelf, "/feeds/category/africa.json")
+    assert titles(shelf, "/feeds/any/category:africa+tag:climate.json") == both
+    assert titles(shelf, "/feeds/all/category:africa+tag:climate.json") == africa
+    assert titles(shelf, "/feeds/stories/all/category:africa+tag:climate.json") == africa
+    assert titles(shelf, "/feeds/all/category:world+tag:climate/2025-07.json") == both  # world has its children's
+    feed = json.loads(entry(shelf, "/feeds/any/category:africa+tag:climate.json").plain.body)
+    assert feed["title"] == "Africa, Climate – The Harbour Paper"
+    assert feed["feed_url"] == f"{PUBLIC}/feeds/any/category:africa+tag:climate.json"
+
+
+def test_a_combination_has_one_address(site: Database, shelf: Shelf, clock: Clock) -> None:
+    one = "/feeds/any/category:africa+tag:climate.rss"
+    assert moved_to(shelf, "/feeds/any/tag:climate+category:africa.rss") == one
+    assert moved_to(shelf, "/feeds/any/tag:climate+category:africa+tag:climate.rss") == one
+    assert moved_to(shelf, "/feeds/all/tag:climate.rss") == "/feeds/tag/climate.rss"
+    for unknown in ("/feeds/any/tag:climate+tag:none.rss", "/feeds/all/tag:climate+category:none.rss"):
+        assert moved_to(shelf, unknown) == ""
+    with site.transaction() as session:
+        catalogue.rename(session, "tag:climate", "Air", slug="air")
+    clock.tick()
+    assert moved_to(shelf, one) == "/feeds/any/category:africa+tag:air.rss"
+    with site.transaction() as session:
+        catalogue.hide(session, "category:africa")
+    clock.tick()
+    slot = shelf.refresh("/feeds/any/category:africa+tag:air.rss").result()
+    assert (slot.entry, slot.gone, slot.moved) == (None, True, "")
+
+
+def test_languages_and_sources_have_feeds(site: Database, shelf: Shelf, clock: Clock) -> None:
+    with site.transaction() as session:
+        wire = build.source(session, slug="wire", title="The Wire")
+        build.article(session, title="Wired", source_id=wire.id, language="de-at", age=timedelta(0))
+        catalogue.bump(session, [])
+    assert titles(shelf, "/feeds/source/wire.json") == ["Wired"]
+    assert titles(shelf, "/feeds/language/de.json") == ["Wired", "Rains & <floods>"]
+    assert titles(shelf, "/feeds/language/de-at.json") == ["Wired"]
+    assert json.loads(entry(shelf, "/feeds/source/wire.json").plain.body)["title"] == "The Wire – The Harbour Paper"
+    for none in ("/feeds/source/none.rss", "/feeds/language/fr.rss", "/feeds/language/DE.rss"):
+        assert shelf.entry(none) is None
+
+
+@pytest.fixture
+def years(database: Database) -> Database:
+    """400 articles of one month, 30 of the month before, three of a year before that."""
+    with database.transaction() as session:
+        build.publication(session)
+        for n in range(400):
+            build.article(session, title=f"July {n}", tags=["Climate"], published_at=T - timedelta(minutes=45 * n))
+        for n in range(30):
+            build.article(session, title=f"June {n}", published_at=T.replace(month=6) - timedelta(hours=n))
+        for n in range(3):
+            build.article(session, title=f"Old {n}", tags=["Climate"], published_at=T.replace(year=2024, day=1 + n))
+        catalogue.bump(session, [t.id for t in session.query(m.Topic)])
+    return database
+
+
+def _chain(shelf: Shelf, path: str, link: str) -> list[tuple[str, list[str]]]:
+    """A feed and what its links lead to, one after the other: (path, titles)."""
+    found = []
+    while path:
+        feed = json.loads(entry(shelf, path).plain.body)
+        found.append((path, [item["title"] for item in feed["items"]]))
+        path = (feed if link == "next_url" else feed["_digest"]).get(link, "").removeprefix(PUBLIC)
+    return found
+
+
+def test_older_articles_are_found_by_pages_and_then_by_months(years: Database, shelf: Shelf) -> None:
+    chain = _chain(shelf, "/feeds/all.json", "next_url")
+    names = ["all", "all/page-2", "all/page-3", "all/page-4", "all/page-5", "all/2025-06", "all/2024-07"]
+    assert [path for path, _ in chain] == [f"/feeds/{name}.json" for name in names]
+    assert len(chain[0][1]) == 65  # all of 48 hours
+    told = [title for _, titles in chain for title in titles]
+    assert len(told) == len(set(told)) == 433
+    assert _chain(shelf, "/feeds/stories/all.json", "next_url")[1][1] == chain[1][1]
+    assert shelf.entry("/feeds/all/page-6.json") is None
+    assert shelf.entry("/feeds/all/2025-05.json") is None
+
+
+def test_closed_months_are_archives_that_nothing_is_added_to(years: Database, shelf: Shelf, clock: Clock) -> None:
+    def links(name: str) -> dict[str, str]:
+        root = etree.fromstring(entry(shelf, f"/feeds/{name}.atom").plain.body)
+        found = {e.get("rel"): e.get("href") for e in root.iterfind("{http://www.w3.org/2005/Atom}link")}
+        return {rel: url.removeprefix(f"{PUBLIC}/feeds/") for rel, url in found.items() if rel not in ("alternate",)}
+
+    archive = b"fh:archive"
+    assert links("all") == {"self": "all.atom", "next": "all/page-2.atom", "prev-archive": "all/2025-06.atom"}
+    assert links("all/2025-06") == {
+        "self": "all/2025-06.atom", "current": "all.atom", "prev-archive": "all/2024-07.atom",
+    }  # fmt: skip
+    assert links("all/2024-07")["next-archive"] == "all/2025-06.atom"
+    assert links("tag/climate/2024-07") == {"self": "tag/climate/2024-07.atom", "current": "tag/climate.atom"}
+    assert [archive in entry(shelf, f"/feeds/all{part}.rss").plain.body for part in ("", "/2025-07", "/2025-06")] == [
+        False, False, True,
+    ]  # fmt: skip
+    june = entry(shelf, "/feeds/all/2025-06.rss")
+    with years.transaction() as session:
+        build.article(session, age=timedelta(0), tags=["Climate"])
+        catalogue.bump(session, [t.id for t in session.query(m.Topic)])
+    clock.tick()
+    assert entry(shelf, "/feeds/all/2025-06.rss") is june
+    for name, part in itertools.product(FORMATS, ("all", "all/page-2", "all/2025-06", "stories/tag/climate/2024-07")):
+        assert faults(name, entry(shelf, f"/feeds/{part}.{name}").plain.body) == []
+
+
+def test_a_story_stands_once_by_whoever_told_it_first(site: Database, shelf: Shelf, clock: Clock) -> None:
+    with site.transaction() as session:
+        first = session.query(m.Article).filter_by(title="Rains & <floods>").one()
+        first.body_html = "<p>It rains.</p>"
+        build.article(
+            session, title="Again & again", story_id=first.story_id, age=timedelta(minutes=5), tags=["Weather"]
+        )
+        catalogue.bump(session, [t.id for t in session.query(m.Topic)])
+    told = json.loads(entry(shelf, "/feeds/stories/all.json").plain.body)["items"]
+    assert [item["title"] for item in told] == ["Rains & <floods>", titles(shelf, "/feeds/all.json")[-1]]
+    assert [also["title"] for also in told[0]["_digest"]["also"]] == ["Again & again"]
+    assert told[0]["content_html"].endswith('">Again &amp; again</a></li></ul>')
+    assert told[0]["date_modified"] > told[0]["date_published"]  # the same item, changed
+    weather = json.loads(entry(shelf, "/feeds/stories/tag/weather.json").plain.body)["items"]
+    assert [item["title"] for item in weather] == ["Again & again"]  # the first of this feed's own
+    assert len(titles(shelf, "/feeds/all.json")) == 3
+
+
+def test_a_feed_may_carry_summaries_alone(site: Database, shelf: Shelf, clock: Clock) -> None:
+    def bodies(path: str) -> list[bool]:
+        return ["content_html" in item for item in json.loads(entry(shelf, path).plain.body)["items"]]
+
+    assert bodies("/feeds/all.json") == [True, True]
+    with site.transaction() as session:
+        catalogue.set_feed_text(session, "all", "excerpt")
+    clock.tick()
+    assert bodies("/feeds/all.json") == bodies("/feeds/tag/climate.json") == [False, False]
+    with site.transaction() as session:
+        catalogue.set_feed_text(session, "tag:climate", "full")
+    clock.tick()
+    assert (bodies("/feeds/all.json"), bodies("/feeds/tag/climate.json")) == ([False, False], [True, True])
+
+
+def test_all_feeds_can_be_imported_at_one_go(site: Database, shelf: Shelf) -> None:
+    root = etree.fromstring(entry(shelf, "/feeds.opml").plain.body)
+    assert root.findtext("head/title") == "The Harbour Paper"
+    urls = [e.get("xmlUrl") for e in root.iter("outline") if e.get("type") == "rss"]
     with site.reading() as session:
-        links = autodiscovery(shelf.list_feeds(session)[:1])
-    assert [(link.rel, link.type, link.title, link.href) for link in links] == [
-        ("alternate", "application/rss+xml", "The Harbour Paper (RSS)", f"{PUBLIC}/feeds/all.rss"),
-        ("alternate", "application/atom+xml", "The Harbour Paper (Atom)", f"{PUBLIC}/feeds/all.atom"),
-        ("alternate", "application/feed+json", "The Harbour Paper (JSON Feed)", f"{PUBLIC}/feeds/all.json"),
-    ]
+        assert urls == [f"{feed.url}.atom" for feed in shelf.list_feeds(session)]
+    assert [e.get("text") for e in root.findall("body/outline")] == [
+        "The Harbour Paper", "Categories", "Tags", "Authors", "Languages", "Editions",
+    ]  # fmt: skip
 
 
 # ----------------------------------------------------------------------------- same data, same bytes
@@ -327,7 +503,7 @@ def test_both_databases_give_the_same_bytes(tmp_path: Path, cluster: Any, monkey
         database.close()
     cluster.drop(name)
     assert bodies[0] == bodies[1]
-    assert len(bodies[0]) == 18
+    assert len(bodies[0]) == 21
 
 
 # ----------------------------------------------------------------------------- dates
@@ -505,8 +681,11 @@ def test_a_hostile_article_changes_nothing_but_itself(site: Database, shelf: She
         assert first.url == "https://news.example/hostile"
         assert len(found.plain.body) < 20_000
     count, findings = shelf.validate()
-    assert count == 18
-    assert [(f.path, f.problem) for f in findings] == [("/feeds/all", "1 items cannot be written and are left out")]
+    assert count == (6 * 4 + 2) * 3
+    assert {(f.path, f.problem) for f in findings} == {
+        (f"/feeds/{path}", "1 items cannot be written and are left out")
+        for path in ("all", "all/2025-07", "stories/all", "stories/all/2025-07")
+    }
 
 
 # ----------------------------------------------------------------------------- export
@@ -523,7 +702,7 @@ def test_the_export_is_what_is_served(site: Database, shelf: Shelf, tmp_path: Pa
         report = shelf.build(out)
     finally:
         os.umask(mask)
-    assert len(report.written) == 6 * 3 * 3
+    assert len(report.written) == ((6 * 4 + 2) * 3 + 1) * 3
     assert (report.unchanged, report.removed, report.findings) == ((), (), ())
     with site.reading() as session:
         for feed in shelf.list_feeds(session):
@@ -544,13 +723,13 @@ def test_only_what_changed_is_written_again(site: Database, shelf: Shelf, tmp_pa
     shelf.build(out)
     inodes = {p: p.stat().st_ino for p in out.rglob("*") if p.is_file()}
     again = shelf.build(out)
-    assert (again.written, len(again.unchanged)) == ((), 54)
+    assert (again.written, len(again.unchanged)) == ((), ((6 * 4 + 2) * 3 + 1) * 3)
     with site.transaction() as session:
         build.article(session, categories=["Africa"], age=timedelta(0))
         ids = [session.query(m.Topic).filter_by(slug=s).one().id for s in ("africa", "world")]
         catalogue.bump(session, ids)
     changed = shelf.build(out)
-    stems = {name.rpartition("/")[2].partition(".")[0] for name in changed.written}
+    stems = {name.partition(".")[0].removesuffix("/2025-07").rpartition("/")[2] for name in changed.written}
     assert stems == {"all", "africa", "world"}
     kept = {p for p in inodes if p.stat().st_ino == inodes[p]}
     assert {p.relative_to(out).as_posix() for p in kept} - {MANIFEST} == set(changed.unchanged)
@@ -570,7 +749,13 @@ def test_feeds_that_are_gone_are_deleted_and_nothing_else(site: Database, shelf:
         session.execute(update(m.Topic).where(m.Topic.slug == "climate").values(hidden=True))
         catalogue.bump_all(session)
     report = shelf.build(out)
-    assert sorted(report.removed) == sorted(f"feeds/tag/climate.{n}{s}" for n in FORMATS for s in ("", ".gz", ".br"))
+    assert sorted(report.removed) == sorted(
+        f"feeds/{tree}tag/climate{month}.{n}{s}"
+        for tree in ("", "stories/")
+        for month in ("", "/2025-07")
+        for n in FORMATS
+        for s in ("", ".gz", ".br")
+    )
     assert not (out / "feeds/tag/climate.rss").exists()
     assert mine.read_text() == "mine"
     assert outside.read_text() == "outside"
@@ -585,7 +770,7 @@ def test_a_build_that_was_cut_short_is_cleaned_up_by_the_next(
     done: list[object] = []
 
     def failing(src: Any, dst: Any) -> None:
-        if len(done) == 20:
+        if len(done) == 60:
             raise OSError(28, "No space left on device")
         done.append(dst)
         real(src, dst)
@@ -616,7 +801,8 @@ def test_a_slug_cannot_lead_out_of_the_folder(site: Database, shelf: Shelf, tmp_
         session.execute(update(m.Topic).where(m.Topic.slug == "climate").values(slug="../../../climate"))
         catalogue.bump_all(session)
     report = shelf.build(out)
-    assert {f.path for f in report.findings} == {f"/feeds/tag/../../../climate.{n}" for n in FORMATS}
+    assert {f.path for f in report.findings} >= {f"/feeds/tag/../../../climate.{n}" for n in FORMATS}
+    assert all("climate" in f.path for f in report.findings)
     assert not list(tmp_path.rglob("climate*"))
 
 
@@ -624,7 +810,8 @@ def test_a_defect_in_a_format_is_found(site: Database, shelf: Shelf, monkeypatch
     broken = replace(FORMATS["rss"], write=lambda view: feeds.write_rss(view).replace(b"<guid", b"<gid"))
     monkeypatch.setitem(FORMATS, "rss", broken)
     _, findings = shelf.validate()
-    assert {f.path for f in findings} == {
-        "/feeds/all.rss", "/feeds/category/africa.rss", "/feeds/category/world.rss", "/feeds/tag/climate.rss",
-        "/feeds/author/ana-lopes.rss", "/feeds/digest/morning.rss",
-    }  # fmt: skip
+    assert {"/feeds/all.rss", "/feeds/stories/tag/climate/2025-07.rss", "/feeds/digest/morning.rss"} <= {
+        f.path for f in findings
+    }
+    assert len(findings) >= 6 * 4 + 2
+    assert all(f.path.endswith(".rss") for f in findings)

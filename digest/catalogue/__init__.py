@@ -12,17 +12,18 @@ of fetching and cleaning (sources, text: work hands the results in) nor of what 
     storing       items → rows, set-wise; scheduled → published; removal
     stories       which articles tell one story, and what an editor said of it
     revisions     what an article was before
-    reading       lists, months, candidates, feed items
+    reading       lists, months, candidates
+    feeding       what feeds hold: the newest, pages, months, stories
     versions      what feeds read once a second instead of the articles
 """
 
-from digest.catalogue.curating import hide, merge, rename
+from digest.catalogue.curating import hide, merge, rename, set_feed_text
+from digest.catalogue.feeding import FeedPart, feed_items, feed_months, feed_part, scope, terms
 from digest.catalogue.publication import brand, ensure_publication, publication, set_brand
 from digest.catalogue.reading import (
     ArticleRow,
     article_row,
     candidates,
-    feed_items,
     list_articles,
     months,
     where,
@@ -52,6 +53,7 @@ from digest.catalogue.versions import bump, bump_all, feed_version, feed_version
 __all__ = [
     "ArticleRow",
     "Counts",
+    "FeedPart",
     "Revision",
     "TopicRow",
     "add_source",
@@ -65,6 +67,8 @@ __all__ = [
     "ensure_publication",
     "ensure_topics",
     "feed_items",
+    "feed_months",
+    "feed_part",
     "feed_version",
     "feed_versions",
     "find_topic",
@@ -83,9 +87,12 @@ __all__ = [
     "remove_source",
     "rename",
     "revisions",
+    "scope",
     "set_brand",
+    "set_feed_text",
     "store",
     "take_turn",
+    "terms",
     "topic_order",
     "topic_rows",
     "where",

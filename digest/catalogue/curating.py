@@ -11,6 +11,7 @@ import difflib
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from digest.catalogue.publication import ensure_publication
 from digest.catalogue.shared import chunks, insert_missing, take_turn
 from digest.catalogue.topics import MAX_NAME, TopicRow, Tree, find_topic, name_for_good, row_of
 from digest.catalogue.versions import bump_all
@@ -47,6 +48,20 @@ def hide(session: Session, name: str, *, hidden: bool = True) -> TopicRow:
         session.flush()
         bump_all(session)  # items of every feed name their topics
     return row_of(session, topic)
+
+
+def set_feed_text(session: Session, name: str, text: str | None) -> None:
+    """Whether feeds of a topic, or with *name* ``all`` of the publication, carry whole bodies or summaries alone.
+
+    *text*: ``full``, ``excerpt``, or for a topic None: as the publication has it.
+    """
+    take_turn(session)
+    if name == "all":
+        ensure_publication(session).feed_text = text or "full"
+    else:
+        named_topic(session, name).feed_text = text
+    session.flush()
+    bump_all(session)
 
 
 def rename(session: Session, name: str, to: str, *, slug: str | None = None) -> TopicRow:

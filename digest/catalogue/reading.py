@@ -1,6 +1,6 @@
-"""What others read from the catalogue: candidates of an edition, lists, months, the items of a feed.
+"""What others read from the catalogue: candidates of an edition, lists, months. What feeds hold is in `feeding`.
 
-Bodies are read for feeds alone. Nothing here looks at a clock: what is published is a column.
+No bodies are read. Nothing here looks at a clock: what is published is a column.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from sqlalchemy import values as value_list
 from sqlalchemy.orm import Session
 
 from digest.catalogue.shared import chunks
-from digest.catalogue.topics import Tree, find_topic, ids_of
+from digest.catalogue.topics import Tree, ids_of
 from digest.db import UtcDateTime
 from digest.errors import UsageError
 from digest.models import Article, ArticleAuthor, ArticleTopic, Source, Topic
 from digest.rules import All, And, Not, Or, Rule, Term
-from digest.types import ArticleCard, ArticleStatus, Candidate, FeedItem, FeedSelector, Image, TopicKind, TopicRef
+from digest.types import ArticleCard, ArticleStatus, Candidate, Image, TopicKind
 
 #: Older than this is no news, whatever the look-back.
 CANDIDATE_AGE = timedelta(days=30)
@@ -64,9 +64,9 @@ def _any_of(session: Session, terms: Sequence[Term], tree: Tree) -> ColumnElemen
     topics |= ids_of(session, "tag", {t.value for t in terms if t.field == "tag"})
     authors = [t.value for t in terms if t.field == "author"]
     sources = [t.value for t in terms if t.field == "source"]
-    conditions = [_speaks(t.value) for t in terms if t.field == "language"]
+    conditions = [speaks(t.value) for t in terms if t.field == "language"]
     if topics:
-        conditions.append(_about(topics))
+        conditions.append(about(topics))
     if authors:
         conditions.append(exists().where(ArticleAuthor.article_id == Article.id, ArticleAuthor.slug.in_(authors)))
     if sources:
@@ -74,11 +74,11 @@ def _any_of(session: Session, terms: Sequence[Term], tree: Tree) -> ColumnElemen
     return or_(false(), *conditions)
 
 
-def _about(topics: Iterable[int]) -> ColumnElement[bool]:
+def about(topics: Iterable[int]) -> ColumnElement[bool]:
     return exists().where(ArticleTopic.article_id == Article.id, ArticleTopic.topic_id.in_(sorted(topics)))
 
 
-def _speaks(wanted: str) -> ColumnElement[bool]:
+def speaks(wanted: str) -> ColumnElement[bool]:
     language = func.coalesce(Article.language, "", type_=String)
     return or_(language == wanted, language.startswith(wanted + "-", autoescape=True))
 
@@ -115,7 +115,7 @@ def candidates(
     first = [row for part in chunks(sorted(pinned)) for row in session.execute(query.where(Article.id.in_(part)))]
     recent = query.where(Article.eligible_at > at - lookback, dated > at - CANDIDATE_AGE, where(session, rule))
     rows = [row for row in session.execute(recent) if row.id not in pinned]
-    topics = _topics_of(session, [row.id for row in (*first, *rows)])
+    topics = topics_of(session, [row.id for row in (*first, *rows)])
     tree = Tree.load(session)
     return [
         *(_candidate(row, topics.get(row.id, []), tree, pinned=True) for row in first),
@@ -143,7 +143,7 @@ def _card(row: Row[Any], category: str) -> ArticleCard:
     )  # fmt: skip
 
 
-def _topics_of(session: Session, articles: Sequence[int]) -> dict[int, list[Row[Any]]]:
+def topics_of(session: Session, articles: Sequence[int]) -> dict[int, list[Row[Any]]]:
     """The topics of each article, in the article's order."""
     found: dict[int, list[Any]] = {}
     columns = (ArticleTopic.article_id, Topic.id, Topic.kind, Topic.slug, Topic.name, Topic.hidden)
@@ -183,7 +183,7 @@ def list_articles(
     """Articles on the site, oldest first; of one topic (``category:SLUG`` with its children, or ``tag:SLUG``)."""
     query = select(*_LISTED).where(Article.status.in_(_ON_SITE)).order_by(Article.published_at, Article.id)
     if topic is not None:
-        query = query.where(_about(_topic_ids(session, topic)))
+        query = query.where(about(_topic_ids(session, topic)))
     if since is not None:
         query = query.where(Article.published_at >= since)
     if limit is not None:
@@ -201,7 +201,7 @@ def article_row(session: Session, article: int) -> ArticleRow:
 
 def _rows(session: Session, query: Select[Any]) -> Iterator[ArticleRow]:
     rows = session.execute(query).all()
-    topics = _topics_of(session, [row.id for row in rows])
+    topics = topics_of(session, [row.id for row in rows])
     for row in rows:
         own = topics.get(row.id, [])
         yield ArticleRow(
@@ -233,7 +233,7 @@ def months(session: Session, zone: ZoneInfo) -> list[tuple[str, int]]:
     last = session.scalar(select(func.max(Article.published_at)).where(on_site))
     if first is None or last is None:
         return []
-    starts = list(_month_starts(first.astimezone(zone), last.astimezone(zone)))
+    starts = list(month_starts(first.astimezone(zone), last.astimezone(zone)))
     limits = [(start.strftime("%Y-%m"), _utc(start), _utc(end)) for start, end in pairwise(starts)]
     table = value_list(
         column("month", String), column("lo", UtcDateTime), column("hi", UtcDateTime), name="limits"
@@ -243,7 +243,7 @@ def months(session: Session, zone: ZoneInfo) -> list[tuple[str, int]]:
     return [(month, count) for month, count in session.execute(query.group_by(table.c.month).order_by(table.c.month))]
 
 
-def _month_starts(first: datetime, last: datetime) -> Iterator[datetime]:
+def month_starts(first: datetime, last: datetime) -> Iterator[datetime]:
     """The first instants of the local months from *first* to the one after *last*."""
     start = first.replace(day=1, hour=0, minute=0, second=0, microsecond=0, fold=0)
     while start <= last:
@@ -254,51 +254,3 @@ def _month_starts(first: datetime, last: datetime) -> Iterator[datetime]:
 
 def _utc(local: datetime) -> datetime:
     return local.astimezone(UTC)
-
-
-# ----------------------------------------------------------------------------- feeds
-
-
-def feed_items(
-    session: Session, selector: FeedSelector, *, limit_min: int = 20, limit_max: int = 300, hours: int = 48
-) -> list[FeedItem]:
-    """The items of a feed, newest first; none for a topic that is hidden, merged or unknown, nor for a digest.
-
-    All of the last 48 hours, counted back from the newest article and not from a clock, but at least 20, at most 300.
-    """
-    chosen = _selected(session, selector)
-    query = select(Article.id, Article.published_at).where(Article.status == str(ArticleStatus.PUBLISHED), chosen)
-    newest = session.execute(
-        query.order_by(Article.published_at.desc(), Article.id.desc()).limit(limit_max)
-    ).all()  # fmt: skip
-    since = newest[0][1] - timedelta(hours=hours) if newest else None
-    ids = [article for n, (article, when) in enumerate(newest) if n < limit_min or (since and when >= since)]
-    articles = {a.id: a for part in chunks(ids) for a in session.scalars(select(Article).where(Article.id.in_(part)))}
-    topics = _topics_of(session, ids)
-    return [_feed_item(articles[i], topics.get(i, [])) for i in ids]
-
-
-def _selected(session: Session, selector: FeedSelector) -> ColumnElement[bool]:
-    if selector.kind == "all":
-        return true()
-    if selector.kind == "author":
-        return Article.id.in_(select(ArticleAuthor.article_id).where(ArticleAuthor.slug == selector.slug))
-    topic = find_topic(session, selector.kind, selector.slug)
-    if topic is None or topic.hidden or topic.merged_into is not None:
-        return false()
-    topics = Tree.load(session).down(topic.id)
-    return Article.id.in_(select(ArticleTopic.article_id).where(ArticleTopic.topic_id.in_(sorted(topics))))
-
-
-def _feed_item(article: Article, topics: Sequence[Row[Any]]) -> FeedItem:
-    shown = [t for t in topics if not t.hidden]
-    return FeedItem(
-        id=article.feed_id, url=article.url, title=article.title, published=_second(article.published_at),
-        updated=_second(max(article.updated_at, article.published_at)), html=article.body_html, summary=article.excerpt,
-        authors=tuple(article.authors), topics=tuple(TopicRef(TopicKind(t.kind), t.slug, t.name) for t in shown),
-        image=Image(**article.image) if article.image else None, language=article.language,
-    )  # fmt: skip
-
-
-def _second(when: datetime) -> datetime:
-    return when.replace(microsecond=0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import rich_click as click
 
+from digest import catalogue
 from digest.cli.common import (
     FOLDER,
     Column,
@@ -78,6 +79,21 @@ def _findings(findings: Any, out: Output) -> Any:
     for finding in findings:
         say(f"{finding.path}: {finding.problem}")
     return len(findings)
+
+
+@feeds.command("text")
+@click.argument("which")
+@click.argument("text", type=click.Choice(["full", "excerpt", "default"]))
+@json_option
+@pass_door
+def feeds_text(door: Door, which: str, text: str, out: Output) -> None:
+    """Say whether feeds carry whole articles or summaries alone: of `category:SLUG`, `tag:SLUG`, or `all`.
+
+    `default` lets a topic have it as the publication does.
+    """
+    with door.app() as app, app.db.transaction() as session:
+        catalogue.set_feed_text(session, which, None if text == "default" else text)
+    out.record({"which": which, "text": text})
 
 
 COMMANDS = (feeds,)

@@ -2,9 +2,9 @@
 
 Shelf.ready(path)    no SQL: what lies on the shelf, if it is known to be up to date
 Shelf.refresh(path)  one flight a path, in a thread:
-├ marks              one row a second a process: has anything at all moved?
+├ marks              one row a second a process: has anything at all moved? If so, which versions?
 ├ standing           the feed's own version: unchanged → the entry stays as it is
-├ view               catalogue or ledger → FeedView
+├ view               catalogue or ledger → FeedView; the same as before → the entry stays as it is
 ├ feeds.FORMATS      → bytes
 └ entry              → plain, gzip, br, each with its ETag; Last-Modified from the data
 
@@ -17,20 +17,23 @@ from __future__ import annotations
 
 from digest.publishing.entries import Coded, Entry, make_entry
 from digest.publishing.export import BuildReport, Finding
-from digest.publishing.readings import Feed, FeedLink, autodiscovery, list_feeds, selector_of, stem_of
-from digest.publishing.shelf import FRESH_S, Shelf, Slot
+from digest.publishing.names import OPML_PATH, Feed, selector_of, stem_of
+from digest.publishing.planned import Planned
+from digest.publishing.readings import list_feeds
+from digest.publishing.shelf import FRESH_S, STALE_S, Shelf, Slot
 
 __all__ = [
     "FRESH_S",
+    "OPML_PATH",
+    "STALE_S",
     "BuildReport",
     "Coded",
     "Entry",
     "Feed",
-    "FeedLink",
     "Finding",
+    "Planned",
     "Shelf",
     "Slot",
-    "autodiscovery",
     "list_feeds",
     "make_entry",
     "selector_of",

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from digest.errors import UsageError
 from digest.publishing.entries import Entry
+from digest.publishing.names import OPML_PATH
 
 MANIFEST = ".digest-feeds.json"
+_JOURNAL = ".digest-feeds.part"
 _SUFFIXES = ("", ".gz", ".br")
+_OURS = ("feeds/", OPML_PATH.lstrip("/"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +44,18 @@ class Export:
 
     A file is replaced whole or not at all, and only when its bytes differ; its time stamp is the feed's
     Last-Modified. What is no longer a feed is deleted, but never a file that no export wrote: a manifest in the
-    folder says which are ours. It names what is *planned* before the first is written, so that a build that is cut
+    folder says which are ours. Beside it a journal names each file before it is written, so that a build that is cut
     short still knows its own.
     """
 
-    def __init__(self, out: Path, planned: Iterable[str]) -> None:
+    def __init__(self, out: Path) -> None:
         self._out = out
         self._written: list[str] = []
         self._unchanged: list[str] = []
         self._findings: list[Finding] = []
-        names = {path.lstrip("/") + suffix for path in planned for suffix in _SUFFIXES}
         with _told(out):
             _make_folder(out)
-            self._ours = _read_manifest(out / MANIFEST) | {name for name in names if _may_be_a_file(name)}
-            self._write_manifest(self._ours)
+            self._ours = _read_names(out / MANIFEST) | _read_names(out / _JOURNAL)
 
     def add(self, entry: Entry) -> None:
         relative = entry.path.lstrip("/")
@@ -62,9 +63,11 @@ class Export:
             self._findings.append(Finding(entry.path, "it cannot be a file name; the feed is served, but not exported"))
             return
         for suffix, coded in zip(_SUFFIXES, (entry.plain, entry.gzip, entry.br), strict=True):
+            name = relative + suffix
             with _told(self._out):
-                changed = _write_if_changed(self._out / (relative + suffix), coded.body, entry.modified)
-            (self._written if changed else self._unchanged).append(relative + suffix)
+                self._note(name)
+                changed = _write_if_changed(self._out / name, coded.body, entry.modified)
+            (self._written if changed else self._unchanged).append(name)
 
     def finish(self) -> BuildReport:
         """Delete what is no longer a feed, and say what was done."""
@@ -73,11 +76,15 @@ class Export:
         with _told(self._out):
             for name in gone:
                 (self._out / name).unlink()
-            self._write_manifest(kept)
+            _write_if_changed(self._out / MANIFEST, json.dumps(sorted(kept), indent=0).encode() + b"\n", None)
+            (self._out / _JOURNAL).unlink(missing_ok=True)
         return BuildReport(tuple(self._written), tuple(self._unchanged), tuple(gone), tuple(self._findings))
 
-    def _write_manifest(self, names: Iterable[str]) -> None:
-        _write_if_changed(self._out / MANIFEST, json.dumps(sorted(names), indent=0).encode() + b"\n", None)
+    def _note(self, name: str) -> None:
+        if name not in self._ours:
+            self._ours.add(name)
+            with (self._out / _JOURNAL).open("a", encoding="utf-8") as journal:
+                journal.write(json.dumps(name) + "\n")
 
 
 @contextmanager
@@ -98,14 +105,18 @@ def _may_be_a_file(relative: str) -> bool:
     return fits and "\x00" not in relative
 
 
-def _read_manifest(path: Path) -> set[str]:
-    """What earlier builds wrote; names that lead out of the folder are nobody's."""
+def _read_names(path: Path) -> set[str]:
+    """What earlier builds wrote: a list, or a name a line. Names that lead out of the folder are nobody's."""
     try:
-        names = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        text = path.read_text("utf-8")
+    except (FileNotFoundError, UnicodeDecodeError):
         return set()
-    listed = names if isinstance(names, list) else []
-    return {n for n in listed if isinstance(n, str) and n.startswith("feeds/") and _may_be_a_file(n)}
+    names: list[object] = []
+    for document in [text] if text.startswith("[") else text.splitlines():
+        with suppress(ValueError):
+            found = json.loads(document)
+            names += found if isinstance(found, list) else [found]
+    return {n for n in names if isinstance(n, str) and n.startswith(_OURS) and _may_be_a_file(n)}
 
 
 def _make_folder(folder: Path) -> None:

@@ -12,7 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -21,24 +22,32 @@ from digest import catalogue
 from digest.db import Database
 from digest.errors import DigestError
 from digest.feeds import FORMATS, tidy
-from digest.publishing.entries import Entry, make_entry
+from digest.publishing.entries import Entry, make_entry, packed
 from digest.publishing.export import BuildReport, Export, Finding
+from digest.publishing.names import OPML_PATH, Feed, selector_of, stem_of
+from digest.publishing.outlines import read_outlines
+from digest.publishing.planned import Planned
 from digest.publishing.readings import (
-    Feed,
+    NEVER,
+    WHOLE,
     Marks,
+    Outlet,
     Standing,
     list_feeds,
+    parts_of,
     read_marks,
     read_standing,
+    read_versions,
     read_view,
-    selector_of,
-    stem_of,
     whereabouts,
 )
 from digest.types import FeedSelector, FeedView
 
-#: How long what was read of the database holds good.
-FRESH_S = 1.0
+#: How long what was read of the database holds good; after that it is read again beside the answers, which wait for it
+#: only when it is older than `STALE_S`.
+FRESH_S, STALE_S = 1.0, 1.5
+#: Writers put their commits in order; a version may still become visible this much later than its date says.
+_LATE = timedelta(seconds=60)
 _FAILURES_MAX = 1_000
 
 log = logging.getLogger(__name__)
@@ -46,26 +55,25 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What lies on the shelf under a path. ``entry`` None: there is no such feed. Good while ``marks`` are the last.
+    """What lies on the shelf under a path. ``entry`` None: there is no such feed.
 
-    ``gone``: there was one; ``moved``: the path of the feed that has taken its place.
+    Good while ``marks`` are the last, or those that it ``needs`` have not moved. ``view``: a hash of what the entry was
+    made of. ``gone``: there was such a feed; ``moved``: the path of the one that has taken its place.
     """
 
     entry: Entry | None
-    key: tuple[object, ...]
     marks: Marks
+    needs: tuple[tuple[int, int], ...]
+    key: tuple[object, ...] = ()
+    view: int = 0
+    kind: str = ""
+    archive: bool = False
     gone: bool = False
     moved: str = ""
 
     @property
     def size(self) -> int:
         return self.entry.size if self.entry else 500
-
-
-def _absent(session: Session, selector: FeedSelector, extension: str, marks: Marks) -> Slot:
-    went = whereabouts(session, selector)
-    moved = f"{stem_of(went.now)}.{extension}" if went and went.now else ""
-    return Slot(None, (), marks, gone=went is not None, moved=moved)
 
 
 class Shelf:
@@ -80,10 +88,11 @@ class Shelf:
         public_url: str,
         *,
         live: bool = False,
+        hubs: tuple[str, ...] = (),
         limit: int = 128 * 2**20,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._database, self._public_url, self._live = database, public_url.rstrip("/"), live
+        self._database, self._public_url, self._live, self._hubs = database, public_url.rstrip("/"), live, hubs
         self._limit, self._clock = limit, clock
         self._slots: OrderedDict[str, Slot] = OrderedDict()
         self._size = 0
@@ -92,9 +101,13 @@ class Shelf:
         self._failures: OrderedDict[str, tuple[float, BaseException]] = OrderedDict()
         self._reading_marks = threading.Lock()
         self._marks: Marks | None = None
-        self._good_until = 0.0
+        self._versions: dict[int, int] = {}
+        self._versions_to: datetime | None = None
+        self._renew_at = self._good_until = 0.0
         self._trouble: tuple[float, Exception] | None = None
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="feeds")
+        #: When the scheduler will next change something: see `planned`.
+        self.planned = Planned(None, None)
 
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
@@ -104,9 +117,29 @@ class Shelf:
     def ready(self, path: str) -> Slot | None:
         """What lies under *path* if it is up to date; no SQL, no lock, no rendering."""
         slot = self._slots.get(path)
-        if slot is not None and slot.marks is self._marks and self._clock() < self._good_until:
-            return slot
-        return None
+        now = self._clock()
+        if slot is None or now >= self._good_until:
+            return None
+        if now >= self._renew_at:
+            self._renew_at = self._good_until  # one asks for all
+            self._threads.submit(self._renew)
+        return slot if slot.marks is self._marks else self._carried(path, slot)
+
+    def _carried(self, path: str, slot: Slot) -> Slot | None:
+        """The slot under new marks, if nothing that it hangs on has moved."""
+        marks = self._marks
+        if marks is None or marks.brand != slot.marks.brand:
+            return None
+        if slot.kind in ("digest", "") and marks.editions != slot.marks.editions:
+            return None
+        versions = self._versions
+        if any(versions.get(row, 0) != version for row, version in slot.needs):
+            return None
+        carried = replace(slot, marks=marks)
+        with self._lock:
+            if self._slots.get(path) is slot:
+                self._slots[path] = carried
+        return carried
 
     def stale(self, path: str) -> Slot | None:
         """What lies under *path*, however old: better than nothing when the database does not answer."""
@@ -164,19 +197,39 @@ class Shelf:
         return slot
 
     def _made(self, path: str, marks: Marks, before: Slot | None) -> Slot:
+        if path == OPML_PATH:
+            return self._made_opml(marks)
         asked = selector_of(path)
         if asked is None:
-            return Slot(None, (), marks)
+            return Slot(None, marks, (), kind="none")
         selector, extension = asked
         with self._snapshot() as session:
             standing = read_standing(session, selector)
             if standing is None:
-                return _absent(session, selector, extension, marks)
-            key = (*standing.key, standing.title, marks.brand)
-            if before is not None and before.entry is not None and before.key == key:
-                return Slot(before.entry, key, marks)
-            view = self._view(session, selector, standing.title)
-        return Slot(make_entry(view, path, extension, standing.changed), key, marks)
+                return self._absent(session, selector, extension, marks)
+            stands = Slot(None, marks, standing.needs, (*standing.key, standing.title), kind=selector.kind)
+            if (canonical := f"{stem_of(selector)}.{extension}") != path:
+                return replace(stands, moved=canonical)
+            if before is not None and before.entry is not None and _same(before, stands):
+                return replace(before, marks=marks)
+            view = read_view(session, selector, standing.title, self._outlet(session))
+        if view is None:
+            return stands
+        stands = replace(stands, view=hash(view), archive=view.archive)
+        if before is not None and before.entry is not None and before.view == stands.view:
+            return replace(stands, entry=before.entry)  # its own articles have not changed
+        return replace(stands, entry=make_entry(view, path, extension, standing.changed))
+
+    def _absent(self, session: Session, selector: FeedSelector, extension: str, marks: Marks) -> Slot:
+        went = whereabouts(session, selector)
+        moved = f"{stem_of(went.now)}.{extension}" if went and went.now else ""
+        return Slot(None, marks, ((WHOLE, marks.version),), gone=went is not None, moved=moved)
+
+    def _made_opml(self, marks: Marks) -> Slot:
+        with self._snapshot() as session:
+            body, changed = read_outlines(session, self._public_url)
+        entry = packed(body, OPML_PATH, "text/x-opml; charset=utf-8", changed or NEVER)
+        return Slot(entry, marks, ((WHOLE, marks.version),))
 
     def _put(self, path: str, slot: Slot) -> None:
         """Keep *slot*, and let go what was brought up to date the longest ago until all fits."""
@@ -186,24 +239,40 @@ class Shelf:
         while self._size > self._limit and len(self._slots) > 1:
             self._size -= self._slots.popitem(last=False)[1].size
 
-    def _current_marks(self) -> Marks:
-        """Read the marks unless they are still good; while one thread reads, the others wait for what it finds."""
+    def _renew(self) -> None:
+        """Read the marks beside the answers; trouble is for the next who has to wait."""
+        try:
+            self._current_marks(within=FRESH_S)
+        except Exception as problem:
+            log.warning("feeds cannot see whether anything changed: %s", problem)
+
+    def _current_marks(self, within: float = STALE_S) -> Marks:
+        """Read the marks unless they are younger than *within*; while one thread reads, the others wait for it."""
         with self._reading_marks:
-            if self._marks is not None and self._clock() < self._good_until:
-                return self._marks
-            if self._trouble is not None and self._clock() < self._trouble[0]:
-                raise self._trouble[1].with_traceback(None)
             now = self._clock()
+            if self._marks is not None and now < self._good_until - STALE_S + within:
+                return self._marks
+            if self._trouble is not None and now < self._trouble[0]:
+                raise self._trouble[1].with_traceback(None)
             try:
-                with self._database.reading() as session:
-                    marks = read_marks(session)
+                marks = self._read_marks()
             except Exception as problem:
                 self._trouble = (self._clock() + FRESH_S, problem)
                 raise
             if self._marks is None or marks != self._marks:
                 self._marks = marks
-            self._trouble, self._good_until = None, now + FRESH_S
+            self._trouble = None
+            self._renew_at, self._good_until = now + FRESH_S, now + STALE_S
             return self._marks
+
+    def _read_marks(self) -> Marks:
+        with self._snapshot() as session:
+            marks, self.planned = read_marks(session)
+            if self._marks is None or marks.version != self._marks.version:
+                since = self._versions_to - _LATE if self._versions_to else None
+                moved, self._versions_to = read_versions(session, since)
+                self._versions = {**self._versions, **moved}
+        return marks
 
     @contextmanager
     def _snapshot(self) -> Iterator[Session]:
@@ -219,36 +288,61 @@ class Shelf:
         """Every feed there is, with its title and address."""
         return list_feeds(session, self._public_url)
 
-    def _view(self, session: Session, selector: FeedSelector, name: str) -> FeedView:
-        live = self._live or catalogue.publication(session).armed_for == self._public_url
-        return read_view(session, selector, name, public_url=self._public_url, live=live)
-
-    def _every(self) -> Iterator[tuple[FeedSelector, FeedView, Standing]]:
-        """Every feed's view, from one moment."""
+    def view(self, path: str) -> FeedView | None:
+        """What the feed under *path* holds now, for a page that shows it."""
+        asked = selector_of(path)
+        if asked is None:
+            return None
         with self._snapshot() as session:
+            standing = read_standing(session, asked[0])
+            if standing is None:
+                return None
+            return read_view(session, asked[0], standing.title, self._outlet(session))
+
+    def _outlet(self, session: Session) -> Outlet:
+        live = self._live or catalogue.publication(session).armed_for == self._public_url
+        return Outlet(self._public_url, live, self._hubs)
+
+    def _every(self) -> Iterator[tuple[str, FeedView, Standing]]:
+        """Every feed's view and those of its older parts, each with its path, from one moment."""
+        with self._snapshot() as session:
+            outlet = self._outlet(session)
             for feed in self.list_feeds(session):
-                if (standing := read_standing(session, feed.selector)) is not None:
-                    yield feed.selector, self._view(session, feed.selector, standing.title), standing
+                if (standing := read_standing(session, feed.selector)) is None:
+                    continue
+                for selector in parts_of(session, feed.selector, outlet):
+                    part: FeedSelector | None = selector
+                    while part and (view := read_view(session, part, standing.title, outlet)) is not None:
+                        yield stem_of(part), view, standing
+                        part = None if part.month else replace(part, page=part.page + 1)
 
     def build(self, out: Path) -> BuildReport:
         """Write every feed below *out*, as it is served, with compressed siblings; see `export.Export`."""
-        with self._database.reading() as session:
-            stems = [stem_of(feed.selector) for feed in self.list_feeds(session)]
-        export = Export(out, [f"{stem}.{extension}" for stem in stems for extension in FORMATS])
-        for selector, view, standing in self._every():
+        export = Export(out)
+        for stem, view, standing in self._every():
             for extension in FORMATS:
-                export.add(make_entry(view, f"{stem_of(selector)}.{extension}", extension, standing.changed))
+                export.add(make_entry(view, f"{stem}.{extension}", extension, standing.changed))
+        with self._snapshot() as session:
+            body, changed = read_outlines(session, self._public_url)
+        export.add(packed(body, OPML_PATH, "text/x-opml; charset=utf-8", changed or NEVER))
         return export.finish()
 
     def validate(self) -> tuple[int, list[Finding]]:
         """Write every feed in every format and check it: how many there are, and what is wrong with them."""
         count = 0
         findings: list[Finding] = []
-        for selector, view, _ in self._every():
+        for stem, view, _ in self._every():
             if left_out := len(view.items) - len(tidy(view).items):
-                findings.append(Finding(stem_of(selector), f"{left_out} items cannot be written and are left out"))
+                findings.append(Finding(stem, f"{left_out} items cannot be written and are left out"))
             for extension, fmt in FORMATS.items():
-                path = f"{stem_of(selector)}.{extension}"
+                path = f"{stem}.{extension}"
                 findings += [Finding(path, problem) for problem in fmt.check(fmt.write(view))]
                 count += 1
         return count, findings
+
+
+def _same(before: Slot, now: Slot) -> bool:
+    """Nothing that the feed shows can have moved."""
+    if before.marks.brand != now.marks.brand:
+        return False
+    return (before.needs, before.key, before.kind) == (now.needs, now.key, now.kind)

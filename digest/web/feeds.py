@@ -3,29 +3,25 @@
 A poll of a feed that has not changed costs no SQL and no rendering: the shelf's bytes, ETags and dates are prepared,
 and this module only chooses among them.
 
-GET, HEAD  /feeds/….{rss,atom,json}
+GET, HEAD  /feeds/….{rss,atom,json} · /feeds.opml
+├ a browser?      goes on to the page that shows the feed
 ├ ready?          else brought up to date in a thread, once for all who ask; if that fails, the old one; else 503
-├ Accept-Encoding → br, gzip or plain
-├ renamed, merged → 301; hidden → 410
-├ If-None-Match, else If-Modified-Since → 304
-└ 200
+├ renamed, merged → 301; hidden → 410; none → 404
+└ conditions      → 200, 304, 406, 412
 
-Not here: what a feed holds and how it is kept (publishing), pages (web.app).
+Not here: what a feed holds and how it is kept (publishing), conditions (conditions), the same without ASGI (lane).
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from datetime import UTC, datetime
-from email.utils import formatdate, parsedate_to_datetime
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
-from digest.publishing import Coded, Entry, Shelf, Slot
+from digest.publishing import OPML_PATH, Coded, Entry, Shelf, Slot
+from digest.web.conditions import FIELDS, Asked, decide, http_date
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -33,47 +29,60 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
 
-#: Readers that heed it (most do) come back after this long; an article waits no longer than that.
-MAX_AGE_S = 300
-_CACHE = f"public, max-age={MAX_AGE_S}, stale-while-revalidate=600, stale-if-error=86400".encode()
 _RETRY_AFTER_S = 30
 #: How long a request waits for a newer feed while there is an older one, and while there is none.
 _PATIENCE_S, _COLD_PATIENCE_S = 0.25, 20.0
-_SKEW_S = 60.0
+#: What caches must look at: a browser is shown a page under the same address.
+VARY = b"Accept-Encoding, Sec-Fetch-Dest"
 
 
 class FeedsApp:
-    """Answers below ``/feeds/``; everything else goes on to *rest*."""
+    """Answers below ``/feeds/``; everything else goes on to *rest*, and so does a browser that opens a feed."""
 
     def __init__(self, shelf: Shelf, rest: Application | None = None) -> None:
         self._shelf, self._rest = shelf, rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = _path(scope) if scope["type"] == "http" else ""
-        if path.startswith("/feeds/"):
+        feed = path.startswith("/feeds/") or path == OPML_PATH
+        if feed and not (self._rest is not None and path != OPML_PATH and is_browser(scope["headers"])):
             await self._answer(path, scope, send)
         elif self._rest is not None:
             await self._rest(scope, receive, send)
         elif scope["type"] == "http":
-            await _tell(send, 404, "There is nothing here.")
+            await _tell(send, 404)
 
     async def _answer(self, path: str, scope: Scope, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            await _tell(send, 405, "Feeds can only be read: use GET or HEAD.", (b"allow", b"GET, HEAD"))
+            await _tell(send, 405, (b"allow", b"GET, HEAD"))
             return
         slot = self._shelf.ready(path) or await self._brought(path)
         if slot is None:
-            retry = (b"retry-after", str(_RETRY_AFTER_S).encode())
-            await _tell(send, 503, "This feed cannot be made just now; try again a little later.", retry)
+            await _tell(send, 503, (b"retry-after", str(_RETRY_AFTER_S).encode()))
         elif slot.moved:  # RFC 9110 §15.4.2: readers of feeds store the new address
-            location = (b"location", (str(scope.get("root_path") or "") + quote(slot.moved)).encode())
-            await _tell(send, 301, "This feed has another address now.", location)
+            to = str(scope.get("root_path") or "") + quote(slot.moved, safe="/:+")
+            await _tell(send, 301, (b"location", to.encode()))
         elif slot.gone:
-            await _tell(send, 410, "This feed is no more.")
+            await _tell(send, 410)
         elif slot.entry is None:
-            await _tell(send, 404, "There is no such feed; it may have been renamed.")
+            await _tell(send, 404)
         else:
-            await _serve(slot.entry, scope, send)
+            await self._serve(slot, slot.entry, scope, send)
+
+    async def _serve(self, slot: Slot, entry: Entry, scope: Scope, send: Send) -> None:
+        status, coding, coded = decide(entry, _asked(scope["headers"]))
+        if coded is None:
+            await _tell(send, status, (b"vary", VARY))
+            return
+        now = time.time()
+        fresh = (b"cache-control", cache_control(self._shelf.planned.max_age(slot.kind, slot.archive, now)))
+        if status == 304:
+            await _start(send, 304, (*not_modified_head(coded), fresh))
+            await send({"type": "http.response.body", "body": b""})
+            return
+        modified = (b"last-modified", last_modified(entry, now))
+        await _start(send, 200, (*head(entry, coding, coded), modified, fresh))
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else coded.body})
 
     async def _brought(self, path: str) -> Slot | None:
         """The slot brought up to date; the old one if that fails or takes too long, None if there is no old one."""
@@ -92,141 +101,81 @@ def _path(scope: Scope) -> str:
     return path.removeprefix(root) if root and path.startswith(root + "/") else path
 
 
-async def _serve(entry: Entry, scope: Scope, send: Send) -> None:
-    accept, none_match, since = _asked(scope["headers"])
-    coding = negotiate(accept) if accept is not None else ""
-    coded: Coded = entry.br if coding == "br" else entry.gzip if coding == "gzip" else entry.plain
-    modified = entry.modified.timestamp()
-    if not_modified(none_match, since, coded.etag, modified):
-        # RFC 9110 §15.4.5: what guides a cache, and nothing that describes a body
-        await _start(send, 304, _always(coded.etag))
-        await send({"type": "http.response.body", "body": b""})
-        return
-    headers = _with_body(coded.etag, entry.content_type, coding, len(coded.body))
-    # RFC 9110 §8.8.2.1: never a date later than now
-    await _start(send, 200, (*headers, (b"last-modified", _http_date(min(modified, int(time.time()))))))
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else coded.body})
+def is_browser(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """A person opens the address. Accept does not tell: readers of feeds list text/html too."""
+    return any(name == b"sec-fetch-dest" and value == b"document" for name, value in headers)
 
 
-def _asked(headers: list[tuple[bytes, bytes]]) -> tuple[bytes | None, bytes | None, bytes | None]:
-    """Accept-Encoding, If-None-Match, If-Modified-Since; lists that came in several lines are joined."""
-    accept = none_match = since = None
+def _asked(headers: Iterable[tuple[bytes, bytes]]) -> Asked:
+    found: list[bytes | None] = [None] * len(FIELDS)
     for name, value in headers:
-        if name == b"accept-encoding":
-            accept = value if accept is None else accept + b"," + value
-        elif name == b"if-none-match":
-            none_match = value if none_match is None else none_match + b"," + value
-        elif name == b"if-modified-since":
-            since = value
-    return accept, none_match, since
+        if (n := FIELDS.get(name)) is not None:
+            before = found[n]
+            found[n] = value if before is None else before + b"," + value
+    return Asked(*found)
 
 
 # ----------------------------------------------------------------------------- what is said
+
+
+def cache_control(max_age: int) -> bytes:
+    return b"public, max-age=%d, stale-while-revalidate=600, stale-if-error=86400" % max_age
+
+
+def last_modified(entry: Entry, now: float) -> bytes:
+    """RFC 9110 §8.8.2.1: never a date later than now."""
+    return http_date(min(entry.modified.timestamp(), int(now)))
+
+
+def not_modified_head(coded: Coded) -> Headers:
+    """RFC 9110 §15.4.5: what guides a cache, and nothing that describes a body."""
+    if (made := coded.heads.get("304")) is None:
+        made = coded.heads["304"] = (
+            (b"etag", coded.etag.encode()),
+            (b"vary", VARY),
+            (b"access-control-allow-origin", b"*"),  # readers that run in a browser
+        )
+    return made
+
+
+def head(entry: Entry, coding: str, coded: Coded) -> Headers:
+    """All header fields of a 200 but those that change with time."""
+    if (made := coded.heads.get("200")) is None:
+        made = coded.heads["200"] = (
+            *not_modified_head(coded),
+            (b"content-type", entry.content_type.encode()),
+            (b"content-length", str(len(coded.body)).encode()),
+            (b"x-content-type-options", b"nosniff"),
+            (b"accept-ranges", b"none"),  # RFC 9110 §14.3
+            *(((b"content-encoding", coding.encode()),) if coding else ()),
+            *(((b"link", entry.link.encode()),) if entry.link else ()),
+        )
+    return made
+
+
+_SENTENCES = {
+    301: "This feed has another address now.",
+    404: "There is no such feed; it may have been renamed.",
+    405: "Feeds can only be read: use GET or HEAD.",
+    406: "This feed comes plain, as gzip or as br, and all three are refused.",
+    410: "This feed is no more.",
+    412: "The feed has changed since.",
+    503: "This feed cannot be made just now; try again a little later.",
+}
 
 
 async def _start(send: Send, status: int, headers: Headers) -> None:
     await send({"type": "http.response.start", "status": status, "headers": list(headers)})
 
 
-async def _tell(send: Send, status: int, sentence: str, *headers: tuple[bytes, bytes]) -> None:
-    body = sentence.encode() + b"\n"
+async def _tell(send: Send, status: int, *headers: tuple[bytes, bytes]) -> None:
+    body = _SENTENCES[status].encode() + b"\n"
     said = (
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store" if status == 503 else b"public, max-age=60"),
+        (b"cache-control", b"no-store" if status in (406, 412, 503) else b"public, max-age=60"),
         (b"x-content-type-options", b"nosniff"),
         *headers,
     )
     await _start(send, status, said)
     await send({"type": "http.response.body", "body": body})
-
-
-@lru_cache(1024)
-def _always(etag: str) -> Headers:
-    return (
-        (b"etag", etag.encode()),
-        (b"cache-control", _CACHE),
-        (b"vary", b"Accept-Encoding"),
-        (b"access-control-allow-origin", b"*"),  # readers that run in a browser
-    )
-
-
-@lru_cache(1024)
-def _with_body(etag: str, content_type: str, coding: str, length: int) -> Headers:
-    coded = ((b"content-encoding", coding.encode()),) if coding else ()
-    return (
-        *_always(etag),
-        (b"content-type", content_type.encode()),
-        (b"content-length", str(length).encode()),
-        (b"x-content-type-options", b"nosniff"),
-        *coded,
-    )
-
-
-@lru_cache(1024)
-def _http_date(timestamp: float) -> bytes:
-    return formatdate(timestamp, usegmt=True).encode()
-
-
-# ----------------------------------------------------------------------------- what is asked
-
-_CODINGS = {"br": "br", "gzip": "gzip", "x-gzip": "gzip", "identity": ""}
-_ETAG = re.compile(rb'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
-_Q = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\Z")
-
-
-@lru_cache(256)
-def negotiate(accept: bytes) -> str:
-    """``br``, ``gzip`` or nothing for an Accept-Encoding (RFC 9110 §12.5.3): the most wanted, of equals the smallest.
-
-    Plain bytes are sent where nothing else is wanted, even if they are refused: better than no feed.
-    """
-    weights: dict[str, float] = {}
-    for part in accept.decode("latin-1").lower().split(","):
-        coding, *parameters = (piece.strip() for piece in part.split(";"))
-        if coding:
-            weights[_CODINGS.get(coding, coding)] = _weight(parameters)
-    others = weights.get("*", 0.0)
-    wanted = [(weights.get(coding, others), coding) for coding in ("br", "gzip")]
-    best, coding = max(wanted, key=lambda choice: choice[0])  # of equals the first
-    return coding if best > 0 and best >= weights.get("", 0.0) else ""
-
-
-def _weight(parameters: list[str]) -> float:
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            return float(value) if _Q.match(value := value.strip()) else 0.0
-    return 1.0
-
-
-def not_modified(none_match: bytes | None, since: bytes | None, etag: str, modified: float) -> bool:
-    """Whether the reader has it already (RFC 9110 §13.2.2): the ETag decides; the date only where no ETag came."""
-    if none_match is not None:
-        return _matches(none_match, etag)
-    if since is None:
-        return False
-    date = _instant(since)
-    return date is not None and modified <= date <= time.time() + _SKEW_S  # one from the future would freeze the feed
-
-
-def _matches(none_match: bytes, etag: str) -> bool:
-    """Weak comparison (RFC 9110 §13.1.2): a proxy that compressed our bytes again has made our ETag weak."""
-    wanted = etag.encode()
-    if none_match == wanted:
-        return True
-    return none_match.strip() == b"*" or wanted in _ETAG.findall(none_match)
-
-
-@lru_cache(1024)
-def _instant(http_date: bytes) -> float | None:
-    """An HTTP date in any of its three forms (RFC 9110 §5.6.7), as a timestamp."""
-    text = http_date.decode("latin-1").strip()
-    try:
-        when = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError):
-        try:
-            when = datetime.strptime(text, "%a %b %d %H:%M:%S %Y")  # noqa: DTZ007
-        except ValueError:
-            return None
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()

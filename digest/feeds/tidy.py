@@ -1,0 +1,141 @@
+"""What may enter a feed at all: every string, link, date and id made fit for every format, hostile ones too.
+
+What an article says is taken as hostile: characters that XML forbids are dropped, titles are capped, links are http or
+https. An item that cannot be made fit is left out while the others stay. Knows no format.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from urllib.parse import quote, urlsplit
+
+from digest.types import FeedItem, FeedView, Image
+
+TITLE_MAX = 300
+SUMMARY_MAX = 2_000
+BODY_MAX = 500_000  # a longer body is left to the page; its summary stays
+DOCUMENT_MAX = 8_000_000  # characters of bodies in one document; the items after that keep their summaries
+
+_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0 §2.2, production 2
+_SPACE = re.compile(r"\s+")
+_LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*\Z")  # RFC 4287 §2, atomLanguageTag
+_OTHER_ID = re.compile(r"(urn|tag):[A-Za-z0-9][A-Za-z0-9._~:/?#@!$&'()*+,;=%-]*\Z")
+_URL_SAFE = ":/?#[]@!$&'()*+,;=%-._~"
+
+
+def clean(text: str) -> str:
+    """*text* without the characters that no XML document may hold, lone surrogates among them."""
+    return _ILLEGAL.sub("", text)
+
+
+def line(text: str, limit: int) -> str:
+    """*text* as one clean line of at most *limit* characters."""
+    text = _SPACE.sub(" ", clean(text[: limit * 8])).strip()
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def web_url(url: str) -> str:
+    """*url* as an absolute http or https URI in ASCII (RFC 3987 §3.1); raises ValueError for anything else."""
+    parts = urlsplit(clean(url).strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("not an http link")
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    return quote(parts._replace(netloc=host).geturl(), safe=_URL_SAFE)
+
+
+def optional_url(url: str | None) -> str:
+    try:
+        return web_url(url or "")
+    except ValueError:
+        return ""
+
+
+def _instant(when: datetime) -> datetime:
+    if when.tzinfo is None:
+        raise ValueError("a date without a zone")
+    return when.astimezone(UTC).replace(microsecond=0)
+
+
+def _identity(item_id: str, url: str) -> str:
+    """The id as frozen if it is an http URL, a URN or a tag URI; else the article's address."""
+    item_id = clean(item_id).strip()
+    if _OTHER_ID.match(item_id):
+        return item_id
+    return optional_url(item_id) or url
+
+
+def _language(tag: str | None) -> str:
+    return tag if tag and _LANGUAGE.match(tag) else ""
+
+
+def _image(image: Image | None) -> Image | None:
+    url = optional_url(image.url) if image else ""
+    if not image or not url:
+        return None
+    width, height = (n if isinstance(n, int) and n > 0 else None for n in (image.width, image.height))
+    return Image(url, width, height, line(image.alt, SUMMARY_MAX), line(image.credit, TITLE_MAX))
+
+
+def _names(names: Iterable[str]) -> tuple[str, ...]:
+    lines = (line(name, 200) for name in names)
+    return tuple(dict.fromkeys(name for name in lines if name))
+
+
+def _tidy_item(item: FeedItem) -> FeedItem:
+    url = web_url(item.url)
+    summary = line(item.summary, SUMMARY_MAX)
+    published = _instant(item.published)
+    topics = (replace(t, slug=line(t.slug, 200), name=line(t.name, 200) or line(t.slug, 200)) for t in item.topics)
+    return FeedItem(
+        id=_identity(item.id, url),
+        url=url,
+        title=line(item.title, TITLE_MAX) or line(summary, 80) or url,
+        published=published,
+        updated=max(_instant(item.updated), published),
+        html=clean(item.html).strip() if len(item.html) <= BODY_MAX else "",
+        summary=summary,
+        authors=_names(item.authors),
+        topics=tuple({(t.kind, t.slug): t for t in topics if t.slug}.values()),
+        image=_image(item.image),
+        language=_language(item.language),
+        also=tuple((line(title, TITLE_MAX) or link, link) for title, link in _links(item.also)),
+    )
+
+
+def _links(named: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    return ((title, link) for title, url in named if (link := optional_url(url)))
+
+
+def _tidy_items(items: Iterable[FeedItem]) -> Iterator[FeedItem]:
+    seen: set[str] = set()
+    room = DOCUMENT_MAX
+    for item in items:
+        try:
+            tidied = _tidy_item(item)
+        except (ValueError, TypeError, AttributeError, OverflowError):
+            continue  # it costs itself, never the feed
+        if tidied.id not in seen:  # RFC 4287 §4.1.1: an id stands once
+            seen.add(tidied.id)
+            room -= len(tidied.html)
+            yield tidied if room >= 0 else replace(tidied, html="")
+
+
+def tidy(view: FeedView) -> FeedView:
+    """*view* with every value fit for every format; items that cannot be made so are gone."""
+    title = line(view.title, TITLE_MAX) or view.url
+    return replace(
+        view,
+        url=web_url(view.url),
+        title=title,
+        home_url=web_url(view.home_url),
+        description=line(view.description, SUMMARY_MAX) or title,
+        language=_language(view.language),
+        updated=_instant(view.updated),
+        items=tuple(_tidy_items(view.items)),
+        hubs=tuple(url for url in map(optional_url, view.hubs) if url),
+        icon_url=optional_url(view.icon_url),
+        publisher=line(view.publisher, 200) or title,
+    )
