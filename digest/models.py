@@ -59,12 +59,17 @@ class Publication(Base):
     language: Mapped[str] = mapped_column(default="en")
     mail_domain: Mapped[str | None]
     from_name: Mapped[str] = mapped_column(default="")
+    site_url: Mapped[str] = mapped_column(default="")  # the news site; its links are our own
     logo_url: Mapped[str] = mapped_column(default="")
+    logo_dark_url: Mapped[str] = mapped_column(default="")
+    logo_width: Mapped[int] = mapped_column(SmallInteger, default=0)  # 0: as wide as 32 pixels of height make it
+    font: Mapped[str] = mapped_column(String(16), default="mixed")
     accent: Mapped[str] = mapped_column(default="#0b5fad")
     postal_address: Mapped[str] = mapped_column(default="")
     tagline: Mapped[str] = mapped_column(default="")
     footer_links: Mapped[list[Any]] = mapped_column(default=list)
     feed_text: Mapped[str] = mapped_column(String(8), default="full", server_default="full")  # full | excerpt
+    social_links: Mapped[list[Any]] = mapped_column(default=list)
     armed_for: Mapped[str | None]  # the public URL that mail may leave for; a copy under another URL mails nobody
 
 
@@ -310,6 +315,10 @@ class Digest(Base):
     preheader: Mapped[str] = mapped_column(default="")
     from_name: Mapped[str] = mapped_column(default="")
     reply_to: Mapped[str] = mapped_column(default="")
+    intro: Mapped[str] = mapped_column(default="")  # Markdown, as are closing and sponsor
+    closing: Mapped[str] = mapped_column(default="")
+    sponsor: Mapped[str] = mapped_column(default="")
+    link_params: Mapped[str] = mapped_column(default="")  # utm_source=digest&utm_campaign={{ digest.slug }}
     lifetime_s: Mapped[int] = mapped_column(default=5 * 86400)
     status: Mapped[str] = mapped_column(String(16), default="active")
     created_at: Mapped[datetime]
@@ -456,6 +465,7 @@ class Edition(Base):
     recipients: Mapped[int] = mapped_column(default=0)
     template_hash: Mapped[str] = mapped_column(String(64), default="")
     subject: Mapped[str] = mapped_column(default="")  # of the house variant
+    gates: Mapped[list[Any]] = mapped_column(default=list)  # what was checked before release: gate, ok, detail
     composed_at: Mapped[datetime | None]
     released_at: Mapped[datetime | None] = mapped_column(index=True)  # indexed: feeds ask for the newest every second
     finished_at: Mapped[datetime | None] = mapped_column(index=True)

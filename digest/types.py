@@ -320,18 +320,25 @@ class Brand:
     url: str = ""
     language: str = "en"
     timezone: str = "UTC"
+    site_url: str = ""  # the news site; links to it are our own
     logo_url: str = ""
+    logo_dark_url: str = ""
+    logo_width: int = 0
+    font: str = "mixed"
     postal_address: str = ""
     tagline: str = ""  # one line on the front page: what readers find here
     accent: str = "#0b5fad"
     footer_links: tuple[tuple[str, str], ...] = ()  # (label, url)
+    social_links: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class EditionView:
     """What all variants of an edition share.
 
-    ``subject``/``preheader`` are Jinja templates over ``digest``, ``edition``, ``lead``, ``count``, ``brand``.
+    ``subject``/``preheader`` are Jinja templates over ``digest``, ``edition``, ``lead``, ``count``, ``brand``; so are
+    the values of ``link_params`` (a query string), over ``digest`` and ``edition``. ``intro``, ``closing`` and
+    ``sponsor`` are Markdown. ``place`` and ``worn`` keep two successive editions from carrying the same subject.
     ``archive_url``: the edition in the browser. ``local_date``: the edition's local date and time, aware.
     """
 
@@ -345,6 +352,12 @@ class EditionView:
     home_url: str
     subject: str = ""
     preheader: str = ""
+    intro: str = ""
+    closing: str = ""
+    sponsor: str = ""
+    link_params: str = ""
+    place: int = 1  # among the digest's editions of this day
+    worn: frozenset[str] = frozenset()  # titles, folded, that the edition before may have led with
 
 
 #: Personal values of a mail's body; each is one random token per render until the bytes are joined.

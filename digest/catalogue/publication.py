@@ -19,26 +19,29 @@ from digest.text import canonical_url, strip_controls
 from digest.types import Brand
 
 _DEFAULT = Brand()
+#: Of headlines and text: serif over sans, or one of them throughout. No font is ever loaded.
+FONTS = ("mixed", "sans", "serif")
 
 
 def publication(session: Session) -> Publication:
     """The publication's row; before `ensure_publication` made it, one of defaults that is not in the database."""
-    row = session.get(Publication, 1)
-    return row or Publication(
-        id=1, name="", timezone="UTC", language="en", from_name="", logo_url="", accent=_DEFAULT.accent,
-        postal_address="", tagline="", footer_links=[],
-    )  # fmt: skip
+    return session.get(Publication, 1) or Publication(**_fresh_row())
 
 
 def ensure_publication(session: Session, defaults: Mapping[str, str] | None = None) -> Publication:
     """Return the publication's row, made with *defaults* (keys of `set_brand`) if there is none."""
     if session.get(Publication, 1) is None:
         checked = {key: _checked(key, value) for key, value in (defaults or {}).items()}
-        links = checked.pop("footer_links", [])
-        row = {"id": 1, "name": "", "timezone": "UTC", "language": "en", "from_name": "", "logo_url": "",
-               "accent": _DEFAULT.accent, "postal_address": "", "tagline": "", "footer_links": links}  # fmt: skip
-        insert_missing(session, Publication.__table__, [row | checked])  # type: ignore[arg-type]
+        insert_missing(session, Publication.__table__, [_fresh_row() | checked])  # type: ignore[arg-type]
     return session.execute(select(Publication)).scalar_one()
+
+
+def _fresh_row() -> dict[str, Any]:
+    return {
+        "id": 1, "name": "", "timezone": "UTC", "language": "en", "from_name": "", "site_url": "", "logo_url": "",
+        "logo_dark_url": "", "logo_width": 0, "font": _DEFAULT.font, "accent": _DEFAULT.accent, "postal_address": "",
+        "tagline": "", "footer_links": [], "social_links": [],
+    }  # fmt: skip
 
 
 def brand(session: Session, public_url: str) -> Brand:
@@ -46,9 +49,10 @@ def brand(session: Session, public_url: str) -> Brand:
     row = publication(session)
     return Brand(
         name=row.name or _DEFAULT.name, url=public_url, language=row.language, timezone=row.timezone,
-        logo_url=row.logo_url, postal_address=row.postal_address, tagline=row.tagline,
-        accent=row.accent,
+        site_url=row.site_url, logo_url=row.logo_url, logo_dark_url=row.logo_dark_url, logo_width=row.logo_width,
+        font=row.font, postal_address=row.postal_address, tagline=row.tagline, accent=row.accent,
         footer_links=tuple((str(label), str(url)) for label, url in row.footer_links),
+        social_links=tuple((str(label), str(url)) for label, url in row.social_links),
     )  # fmt: skip
 
 
@@ -115,6 +119,18 @@ def _address(value: str) -> str:
     return value
 
 
+def _logo_width(value: str) -> int:
+    if not value.isdigit() or not (value == "0" or 16 <= int(value) <= 400):
+        _refuse(f"logo_width {value!r} is no width; give the logo's width in the mail, 16 to 400 pixels, or 0")
+    return int(value)
+
+
+def _font(value: str) -> str:
+    if value not in FONTS:
+        _refuse(f"there is no font {value!r}; use {', '.join(FONTS)}: typefaces that every reader has")
+    return value
+
+
 def _domain(value: str) -> str | None:
     value = value.lower()
     if value and not re.fullmatch(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}", value):
@@ -135,7 +151,7 @@ def _links(value: str) -> list[list[str]]:
             continue
         label, equals, url = (part.strip() for part in entry.partition("="))
         if not (label and equals and url):
-            _refuse(f"footer link {entry.strip()!r} must read LABEL=https://…; several are separated by semicolons")
+            _refuse(f"link {entry.strip()!r} must read LABEL=https://…; several are separated by semicolons")
         links.append([_line(label), _address(url)])
     return links
 
@@ -146,9 +162,14 @@ BRAND_KEYS: dict[str, Callable[[str], Any]] = {
     "language": _language,
     "mail_domain": _domain,
     "from_name": _line,
+    "site_url": _address,
     "logo_url": _address,
+    "logo_dark_url": _address,
+    "logo_width": _logo_width,
+    "font": _font,
     "accent": _colour,
     "postal_address": _postal,
     "tagline": _line,
     "footer_links": _links,
+    "social_links": _links,
 }

@@ -187,7 +187,7 @@ def brand_show(door: Door, out: Output) -> None:
 @json_option
 @pass_door
 def brand_set(door: Door, values: tuple[str, ...], out: Output) -> None:
-    """Set name, tagline, timezone, language, accent, logo_url, postal_address, footer_links, from_name, mail_domain."""
+    """Set what readers see of the publication: one KEY=VALUE or more."""
     from digest.catalogue import set_brand
 
     pairs = [value.partition("=") for value in values]
@@ -211,10 +211,15 @@ def _brand(app: Any) -> dict[str, Any]:
             "timezone": row.timezone,
             "language": row.language,
             "accent": row.accent,
+            "font": row.font,
+            "site_url": row.site_url or None,
             "logo_url": row.logo_url or None,
+            "logo_dark_url": row.logo_dark_url or None,
+            "logo_width": row.logo_width or None,
             "postal_address": row.postal_address or None,
             "tagline": row.tagline or None,
             "footer_links": [{"label": label, "url": url} for label, url in row.footer_links],
+            "social_links": [{"label": label, "url": url} for label, url in row.social_links],
             "from_name": row.from_name or None,
             "mail_domain": row.mail_domain,
         }

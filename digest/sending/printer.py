@@ -45,23 +45,30 @@ def brand_to_json(brand: Brand) -> dict[str, Any]:
 
 
 def brand_from_json(data: dict[str, Any]) -> Brand:
-    return Brand(**{**data, "footer_links": tuple((label, url) for label, url in data.get("footer_links", ()))})
+    links = {key: tuple((label, url) for label, url in data.get(key, ())) for key in ("footer_links", "social_links")}
+    return Brand(**{**data, **links})
 
 
 def view_of(edition: Edition, digest_slug: str, brand: Brand, public_url: str) -> EditionView:
     """What all variants of the edition share."""
-    base = public_url.rstrip("/")
+    base, recipe = public_url.rstrip("/"), edition.recipe
     return EditionView(
         edition_id=edition.id,
         digest_slug=digest_slug,
-        digest_name=edition.recipe["name"],
-        layout=edition.recipe["layout"],
+        digest_name=recipe["name"],
+        layout=recipe["layout"],
         brand=brand,
         local_date=edition.instant.astimezone(ZoneInfo(edition.zone)),
         archive_url=f"{base}/archive/{digest_slug}/{edition.slug}",
         home_url=base + "/",
-        subject=edition.recipe["subject"],
-        preheader=edition.recipe["preheader"],
+        subject=recipe["subject"],
+        preheader=recipe["preheader"],
+        intro=recipe.get("intro", ""),
+        closing=recipe.get("closing", ""),
+        sponsor=recipe.get("sponsor", ""),
+        link_params=recipe.get("link_params", ""),
+        place=recipe.get("place", 1),
+        worn=frozenset(recipe.get("worn", ())),
     )
 
 

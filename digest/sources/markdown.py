@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin
 
-from markdown_it import MarkdownIt
-
 from digest.errors import SourceError
 from digest.fetch import Fetcher
 from digest.sources import frontmatter, reading
 from digest.sources.frontmatter import FrontMatterError, is_set, text_of, words
-from digest.text import decode, slugify
+from digest.text import decode, markdown, slugify
 from digest.types import Fetched, Image, RawArticle, Skipped, TopicKind, TopicRef
 
 SUFFIXES = frozenset((".md", ".markdown", ".mdown", ".mkd"))
@@ -57,7 +55,6 @@ class Markdown:
         self.pattern = str(options.get("url") or "")
         self.categories = tuple(options.get("categories_from") or _CATEGORIES)
         self.tags = tuple(options.get("tags_from") or _TAGS)
-        self.markdown = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 
     def fetch(self, state: Mapping[str, Any]) -> Fetched:
         if reading.is_remote(self.location):
@@ -150,7 +147,7 @@ class Markdown:
 
     def _html(self, body: str, suffix: str) -> str:
         body = _SHORTCODE.sub("", body)[:_MAX_BODY]
-        return body if suffix in _HTML else str(self.markdown.render(body))
+        return body if suffix in _HTML else markdown.to_html(body)
 
     def _topics(self, fields: Mapping[str, Any]) -> tuple[TopicRef, ...]:
         """Categories from the first field that names any, then tags, each once."""
