@@ -16,21 +16,15 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from digest.db import BigId, UtcDateTime
 
 _NAMES = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s", "pk": "pk_%(table_name)s",
+}  # fmt: skip
 
 
 class Base(DeclarativeBase):
     type_annotation_map: ClassVar = {
-        datetime: UtcDateTime,
-        dict[str, Any]: JSON,
-        list[Any]: JSON,
-        str: Text,
-        bytes: LargeBinary,
-    }
+        datetime: UtcDateTime, dict[str, Any]: JSON, list[Any]: JSON, str: Text, bytes: LargeBinary,
+    }  # fmt: skip
 
 
 Base.metadata.naming_convention = _NAMES

@@ -360,6 +360,8 @@ class EditionView:
     worn: frozenset[str] = frozenset()  # titles, folded, that the edition before may have led with
 
 
+#: Decoded HTML a mail may have; Gmail cuts at about 102,000.
+HTML_BUDGET = 95_000
 #: Personal values of a mail's body; each is one random token per render until the bytes are joined.
 PERSONAL_FIELDS = ("unsubscribe_url", "preferences_url", "address")
 #: What a preview for nobody shows in their place.

@@ -283,14 +283,18 @@ def test_an_article_taken_down_after_composing_is_not_sent(database: Database) -
     assert arrivals(office, addresses) == [1, 1, 1]
 
 
-def test_the_byte_budget_leaves_the_rest_for_the_next_edition(database: Database) -> None:
-    newsroom(database, readers=1, articles=70, maximum=100)
+def test_a_long_mail_takes_shorter_forms_and_leaves_the_rest_for_the_next_edition(database: Database) -> None:
+    newsroom(database, readers=1, articles=2, maximum=100)
+    with database.transaction() as session:
+        for n in range(98):
+            build.article(session, title=f"{n} {'title ' * 40}", url=f"https://news.example/{n}/{'x' * 700}",
+                          categories=["Africa"], age=timedelta(hours=9))  # fmt: skip
     office = Office(database)
     office.tick(AT)
     first = picked(office, office.editions()[0].id)
-    assert 20 < len(first) < 70
+    assert 40 < len(first) < 100
     [posted] = office.outbox.posted
-    assert f"{70 - len(first)} more".encode() in posted.message.replace(b"=\r\n", b"")
+    assert f"{100 - len(first)} more".encode() in posted.message.replace(b"=\r\n", b"")
     office.tick(AT + DAY)
     second = picked(office, office.editions()[1].id)
     assert not set(first) & set(second)

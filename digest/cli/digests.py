@@ -112,6 +112,14 @@ _RECIPE = (
     click.option("--preheader", metavar="T", help="Template of the line that inboxes show after it."),
     click.option("--from-name", metavar="N", help="Sender's name. Default: the publication's."),
     click.option("--reply-to", metavar="A", help="Address that answers go to."),
+    click.option("--intro", metavar="TEXT", help="Text above the stories, in Markdown."),
+    click.option("--closing", metavar="TEXT", help="Text below the stories, in Markdown."),
+    click.option("--sponsor", metavar="TEXT", help="What a sponsor says, in Markdown; a picture may be in it."),
+    click.option(
+        "--link-params",
+        metavar="QUERY",
+        help="Added to links to the publication's own site, such as 'utm_source=digest&utm_medium=email'.",
+    ),
 )
 
 
@@ -214,7 +222,8 @@ def _digest(row: Any) -> dict[str, Any]:
         "lookback": _span(d.lookback_s), "grace": _span(d.grace_s), "approve": d.approve, "repeat": d.repeat,
         "uncertain": d.uncertain,
         "subject": d.subject or None, "preheader": d.preheader or None, "from_name": d.from_name or None,
-        "reply_to": d.reply_to or None, "created_at": d.created_at,
+        "reply_to": d.reply_to or None, "intro": d.intro or None, "closing": d.closing or None,
+        "sponsor": d.sponsor or None, "link_params": d.link_params or None, "created_at": d.created_at,
     }  # fmt: skip
 
 

@@ -32,7 +32,6 @@ from digest.ledger.digests import READERS_ZONE
 from digest.models import Article, Digest, Edition, EditionArticle, Schedule, ScheduleClock
 from digest.rendering import Renderer
 from digest.selection import (
-    HTML_BUDGET,
     NOTHING,
     Limits,
     Outcome,
@@ -43,7 +42,17 @@ from digest.selection import (
     group_stories,
 )
 from digest.sending.printer import Post, Printer, brand_to_json, view_of
-from digest.types import ArticleStatus, Candidate, DigestStatus, Dress, EditionStatus, EditionView, Run, StoryCard
+from digest.types import (
+    HTML_BUDGET,
+    ArticleStatus,
+    Candidate,
+    DigestStatus,
+    Dress,
+    EditionStatus,
+    EditionView,
+    Run,
+    StoryCard,
+)
 
 #: Kept free of the byte budget: other languages' shells and dates differ by a little from the house's.
 ROOM_RESERVE = 2_000
@@ -174,13 +183,16 @@ class Editor:
     def edition_values(
         self, session: Session, digest: Digest, run: Run, at: datetime, reach: timedelta = timedelta(0)
     ) -> dict[str, Any]:
+        home = catalogue.publication(session)
         recipe = {
             "name": digest.name, "rule": digest.rule, "categories": digest.categories, "tags": digest.tags,
             "layout": digest.layout, "lookback_s": digest.lookback_s + int(reach.total_seconds()),
             "grace_s": digest.grace_s, "minimum": digest.minimum, "maximum": digest.maximum, "approve": digest.approve,
             "uncertain": digest.uncertain, "subject": digest.subject, "preheader": digest.preheader,
-            "from_name": digest.from_name, "reply_to": digest.reply_to, "lifetime_s": digest.lifetime_s,
-            "selection": digest.selection,
+            "from_name": digest.from_name or home.from_name, "reply_to": digest.reply_to,
+            "lifetime_s": digest.lifetime_s,
+            "intro": digest.intro, "closing": digest.closing, "sponsor": digest.sponsor,
+            "link_params": digest.link_params, "selection": digest.selection,
         }  # fmt: skip
         utc = run.instant.astimezone(UTC)
         return {
@@ -188,7 +200,8 @@ class Editor:
             "zone": run.zone, "slug": ledger.editions.free_slug(session, digest.id, run.local_key[:10]),
             "month": utc.year * 100 + utc.month, "at": at, "recipe": recipe, "live": self._live,
             "repeats": digest.repeat == "others", "status": EditionStatus.DRAFT.value, "created_at": clock(session),
-            "revision": 0, "recipients": 0, "template_hash": "", "subject": "", "archived": True, "zones": [],
+            "revision": 0, "recipients": 0, "template_hash": "", "subject": "", "gates": [], "archived": True,
+            "zones": [],
             "reason": None, "schedule_id": None, "request_id": None,
         }  # fmt: skip
 
@@ -250,7 +263,7 @@ class Editor:
         dressed = layout.open(gathered.view, Dress.speaking(gathered.view.brand.language))
         longest = max(gathered.sections.values(), key=len, default="")
         return Costed(
-            costs={c.card.id: dressed.card_cost(StoryCard(c.card)) for c in gathered.candidates},
+            costs={c.card.id: dressed.story_cost(StoryCard(c.card)) for c in gathered.candidates},
             room=HTML_BUDGET - dressed.shell_cost - ROOM_RESERVE,
             section_cost=dressed.section_cost(longest) if longest else 0,
             template_hash=layout.hash,

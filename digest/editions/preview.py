@@ -19,9 +19,9 @@ from digest.ledger.digests import READERS_ZONE
 from digest.ledger.history import PART_BITS, article_bits, prior_editions, seen_by
 from digest.models import Digest, Edition, EditionArticle, Subscriber, Subscription, Taste
 from digest.rendering import Renderer
-from digest.selection import HTML_BUDGET, Outcome, Pool, Reason, in_words
+from digest.selection import Outcome, Pool, Reason, in_words
 from digest.sending.printer import Post, Printer
-from digest.types import Dress, RenderedVariant
+from digest.types import HTML_BUDGET, Dress, RenderedVariant
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 
@@ -16,7 +16,7 @@ from digest.db import Database
 from digest.errors import UsageError
 from digest.ledger.digests import READERS_ZONE
 from digest.models import Digest, Schedule
-from digest.rendering import Renderer, check_line
+from digest.rendering import Renderer, check_line, check_params, check_prose
 from digest.selection import Wishes, changed
 from digest.types import DigestStatus, Run
 
@@ -49,6 +49,10 @@ class DigestFields:
     preheader: str | None = None
     from_name: str | None = None
     reply_to: str | None = None
+    intro: str | None = None
+    closing: str | None = None
+    sponsor: str | None = None
+    link_params: str | None = None
     selection: Wishes | None = None
 
 
@@ -130,6 +134,8 @@ class Setup:
         self._check_limits(values, digest)
         self._check_texts(wanted)
         self._check_rule(session, values, digest)
+        if digest is None:
+            wanted = self._with_sections(wanted)
         if wanted.selection is not None:
             kept = digest.selection if digest else {}
             values["selection"] = changed(kept, wanted.selection, catalogue.known_slugs(session))
@@ -147,9 +153,20 @@ class Setup:
         for what in ("subject", "preheader"):
             if template := getattr(wanted, what):
                 check_line(template, what)
+        for what in ("intro", "closing", "sponsor"):
+            check_prose(getattr(wanted, what) or "", what)
+        check_params(wanted.link_params or "")
         if wanted.layout is not None:
             _one_of("--layout", wanted.layout, self._renderer.layouts())
             self._renderer.layout(wanted.layout)
+
+    def _with_sections(self, wanted: DigestFields) -> DigestFields:
+        """A layout may be made for sections: a new digest has them, unless it says otherwise."""
+        wishes = wanted.selection or Wishes()
+        if wishes.sections is not None or wanted.layout is None:
+            return wanted
+        kind = self._renderer.layout(wanted.layout).sections
+        return replace(wanted, selection=replace(wishes, sections=kind)) if kind else wanted
 
     def _check_rule(self, session: Session, values: dict[str, object], digest: Digest | None) -> None:
         """The rule parses, and every topic it names exists (or will: the error names the nearest)."""
@@ -204,6 +221,7 @@ _PLAIN = {
     "name": "name", "where": "rule", "categories": "categories", "tags": "tags", "minimum": "minimum",
     "maximum": "maximum", "layout": "layout", "approve": "approve", "repeat": "repeat", "uncertain": "uncertain",
     "subject": "subject", "preheader": "preheader", "from_name": "from_name", "reply_to": "reply_to",
+    "intro": "intro", "closing": "closing", "sponsor": "sponsor", "link_params": "link_params",
 }  # fmt: skip
 assert set(_PLAIN) <= {f.name for f in fields(DigestFields)}
 

@@ -10,12 +10,15 @@ and preheaders included. Does not choose articles, write headers, or fill in wha
 renderer   finds, compiles in a child process, caches      compile   MJML and the inliner (runs in the child)
 layout     fragments, costs, assembly                      trial     a layout is tried out before it is used
 sandbox    Jinja with limits; one-line templates           pieces    tokens, and the join of bytes
-view       what templates see                              words     catalogues, dates, plurals
+view       what templates see                              links      which are our own, and what is added
+subjects   no two editions in a row bear the same          words     catalogues, dates, plurals
 phrases    what mails say, in English                      palette   readable colours
 """
 
 from digest.rendering.layout import Dressed, Layout
+from digest.rendering.links import check_params
 from digest.rendering.renderer import Renderer
 from digest.rendering.sandbox import check_line
+from digest.rendering.view import check_prose
 
-__all__ = ["Dressed", "Layout", "Renderer", "check_line"]
+__all__ = ["Dressed", "Layout", "Renderer", "check_line", "check_params", "check_prose"]

@@ -4,8 +4,11 @@ Owns the fragments (shell, section heads, cards), their cost in bytes, and their
 what templates see is view.py's, the bytes are pieces.py's.
 
     Layout.open(view, dress)          edition and dress fixed: the shell is rendered, personal values are tokens
-      └ Dressed.card_cost(story)      a card is rendered and encoded when first asked for, then kept
-      └ Dressed.assemble(sections)    shell-top · (section head · cards …) * · more · shell-bottom, joined as bytes
+      └ Dressed.story_cost(story)     a story is rendered and encoded when first asked for, then kept
+      └ Dressed.assemble(sections)    shell-top · (section head · stories …) * · more · had · shell-bottom, as bytes
+
+A story has up to four forms: ``lead`` (the first of a mail), ``card``, ``row`` and ``link``. The fullest forms that
+the byte budget has room for are taken, from the end of the mail: what fits in full stays in full.
 """
 
 from __future__ import annotations
@@ -22,9 +25,11 @@ from digest.errors import RenderError
 from digest.mime import qp_piece
 from digest.rendering import sandbox
 from digest.rendering.pieces import Piece, Tokens, join, size
+from digest.rendering.subjects import distinct
 from digest.rendering.view import MAX_TITLE, clean, line_values, shell_values, story_line_values, story_values
 from digest.rendering.words import Words
 from digest.types import (
+    HTML_BUDGET,
     LONGEST,
     PERSONAL_FIELDS,
     PREVIEW,
@@ -37,10 +42,12 @@ from digest.types import (
 )
 
 #: Values that differ from variant to variant: tokens in the shell, filled in when a variant is assembled.
-VARIANT_FIELDS = ("subject", "preheader", "intro")
+VARIANT_FIELDS = ("subject", "preheader", "tally")
 BLOCKS = ("stories", "section", "card", "more")
+FORMS = ("card", "row", "link")  # fullest first; a layout need not have the last two
+OPTIONAL = ("lead", "row", "link", "had")
 _RESERVED_MORE = 10_000  # the "and N more" line is kept room for at its longest
-_LONGEST_TEXT = {**LONGEST, "subject": sandbox.LINE_BYTES, "preheader": sandbox.LINE_BYTES, "intro": 200}
+_LONGEST_TEXT = {**LONGEST, "subject": sandbox.LINE_BYTES, "preheader": sandbox.LINE_BYTES, "tally": 200}
 # a line of 200 bytes can be five times that once it is escaped
 _LONGEST_HTML = {**_LONGEST_TEXT, "subject": 5 * sandbox.LINE_BYTES, "preheader": 5 * sandbox.LINE_BYTES}
 _HTML_PART, _TEXT_PART = "edition.mjml", "edition.txt"
@@ -56,13 +63,23 @@ class Layout:
     text: Template
     subject: str
     preheader: str
+    sections: str  # category | tag: what a digest made with it has sections by, unless it says otherwise
     words: Mapping[str, Words]
 
-    def open(self, view: EditionView, dress: Dress) -> Dressed:
+    @cached_property
+    def optional(self) -> tuple[str, ...]:
+        """The blocks it has beside those that every layout has. What one part lacks, the other does not show."""
+        return tuple(block for block in OPTIONAL if block in self.html.blocks and block in self.text.blocks)
+
+    @cached_property
+    def forms(self) -> tuple[str, ...]:
+        return tuple(form for form in FORMS if form == "card" or form in self.optional)
+
+    def open(self, view: EditionView, dress: Dress, budget: int = HTML_BUDGET) -> Dressed:
         """Dress an edition: what is common to all its variants in this language and format."""
         if (words := self.words.get(dress.language)) is None:
             raise RenderError(f"layout {self.name!r} has no words for language {dress.language!r}")
-        return Dressed(self, view, dress, words)
+        return Dressed(self, view, dress, words, budget)
 
 
 def build(
@@ -73,7 +90,8 @@ def build(
         html_template = sandbox.html_environment().from_string(html)
     with sandbox.explained(f"templates/email/{name}/edition.txt"):
         text_template = sandbox.text_environment().from_string(text)
-    return Layout(name, content_hash, html_template, text_template, settings["subject"], settings["preheader"], words)
+    lines = settings["subject"], settings["preheader"], settings.get("sections", "")
+    return Layout(name, content_hash, html_template, text_template, *lines, words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,40 +113,44 @@ class Dressed:
     For readers of plain text there is no HTML: costs and ``html_size`` are those of the text part then.
     """
 
-    def __init__(self, layout: Layout, view: EditionView, dress: Dress, words: Words) -> None:
-        self.layout, self.view, self.dress, self._words = layout, view, dress, words
+    def __init__(self, layout: Layout, view: EditionView, dress: Dress, words: Words, budget: int) -> None:
+        self.layout, self.view, self.dress, self._words, self._budget = layout, view, dress, words, budget
         self._tokens = Tokens((*PERSONAL_FIELDS, *VARIANT_FIELDS))
         self._values: dict[str, Any] = {**shell_values(view, words), **self._tokens.of}
         self._line_values = line_values(view, words)
         self._html = None if dress.format is Format.TEXT else layout.html
-        self._cards: dict[tuple[int, tuple[int, ...], bool], tuple[StoryCard, _Fragment]] = {}
+        self._stories: dict[tuple[int, tuple[int, ...], bool, str], tuple[StoryCard, _Fragment]] = {}
         self._heads: dict[str, _Fragment] = {}
-        self._more: dict[int, _Fragment] = {}
+        self._counted: dict[tuple[str, int], _Fragment] = {}
 
     # ------------------------------------------------------------------ costs
 
     @cached_property
     def shell_cost(self) -> int:
-        """Everything but sections and cards; room for the "and N more" line is kept."""
+        """Everything but sections and stories; room for the lines below them is kept."""
         top, bottom = self._shell
-        return top.cost() + bottom.cost() + self._more_line(_RESERVED_MORE).cost()
+        lines = [self._count_line(block, _RESERVED_MORE).cost() for block in ("more", "had")]
+        return top.cost() + bottom.cost() + sum(lines)
 
-    def card_cost(self, story: StoryCard) -> int:
-        """What *story* costs in a section that does not carry its category's name."""
-        return self._card(story, kicker=True).cost()
+    def story_cost(self, story: StoryCard) -> int:
+        """What *story* costs at least: in its scantest form, under a heading that is not its category's name."""
+        return min(self._story(story, True, form).cost() for form in self.layout.forms)
 
     def section_cost(self, title: str) -> int:
         return self._head(title).cost() if title else 0
 
     # ------------------------------------------------------------------ assembly
 
-    def assemble(self, sections: Sequence[Section], *, more: int = 0, show: bool = True) -> RenderedVariant:
+    def assemble(
+        self, sections: Sequence[Section], *, more: int = 0, had: int = 0, show: bool = True
+    ) -> RenderedVariant:
         """Join the fragments of *sections*. ``more``: how many stories found no room; they are in the archive.
 
-        ``show``: give ``html`` and ``text`` to look at, too. Senders, who want the bytes alone, save a fifth.
+        ``had``: how many were left out because this reader had them. ``show``: give ``html`` and ``text`` to look at,
+        too; senders, who want the bytes alone, save a fifth.
         """
         lines = self._lines(sections)
-        fragments = self._fragments(sections, more)
+        fragments = self._fragments(sections, more, had)
         text = [fragment.text for fragment in fragments]
         html = [fragment.html for fragment in fragments if fragment.html is not None]
         counted = _LONGEST_TEXT
@@ -146,26 +168,46 @@ class Dressed:
             html_size=sum(piece.measured(measured) for piece in html or text),
         )
 
-    def _fragments(self, sections: Sequence[Section], more: int) -> list[_Fragment]:
+    def _fragments(self, sections: Sequence[Section], more: int, had: int) -> list[_Fragment]:
         top, bottom = self._shell
-        fragments = [top]
+        fragments, forms = [top], iter(self.forms(sections, more, had))
         for section in sections:
             if section.title:
                 fragments.append(self._head(section.title))
-            fragments += [self._card(story, kicker=_has_kicker(story, section.title)) for story in section.stories]
-        if more > 0:
-            fragments.append(self._more_line(more))
-        fragments.append(bottom)
-        return fragments
+            fragments += [
+                self._story(story, _has_kicker(story, section.title), next(forms)) for story in section.stories
+            ]
+        return [*fragments, *self._below(more, had), bottom]
+
+    def forms(self, sections: Sequence[Section], more: int = 0, had: int = 0) -> list[str]:
+        """The form of each story of a mail: the fullest ones that there is room for.
+
+        Step by step (cards to rows, rows to links) all that must become scantier does so from the end of the mail.
+        """
+        stories = [(story, _has_kicker(story, s.title)) for s in sections for story in s.stories]
+        chosen = [self.layout.forms[0]] * len(stories)
+        if chosen and "lead" in self.layout.optional:
+            chosen[0] = "lead"
+        room = self._budget - sum(fragment.cost() for fragment in (*self._shell, *self._below(more, had)))
+        room -= sum(self._head(section.title).cost() for section in sections if section.title)
+        costs = [self._story(*story, form).cost() for story, form in zip(stories, chosen, strict=True)]
+        for scanter in self.layout.forms[1:]:
+            for n in reversed(range(len(stories))):
+                if sum(costs) <= room:
+                    return chosen
+                chosen[n], costs[n] = scanter, self._story(*stories[n], scanter).cost()
+        return chosen
 
     def _lines(self, sections: Sequence[Section]) -> dict[str, str]:
         """Subject, preheader and intro: the only things that a variant renders for itself."""
         values = {**self._line_values, **story_line_values(sections)}
+        name = values["digest"]["name"]
         subject = sandbox.render_line(self.view.subject or self.layout.subject, values, "subject")
         preheader = sandbox.render_line(self.view.preheader or self.layout.preheader, values, "preheader")
-        intro = self._words.count("stories", values["count"]) if values["count"] else self._words.plain["nothing"]
-        subject = subject.rstrip(" :·–-") or values["digest"]["name"]  # a title that is not there leaves its colon
-        return {"subject": subject, "preheader": preheader, "intro": intro}
+        tally = self._words.count("stories", values["count"]) if values["count"] else self._words.plain["nothing"]
+        subject = subject.rstrip(" :·–-") or name  # a title that is not there leaves its colon
+        subject = distinct(subject, values["lead"]["title"], self.view, self._words)
+        return {"subject": subject, "preheader": preheader, "tally": tally}
 
     # ------------------------------------------------------------------ fragments
 
@@ -190,14 +232,14 @@ class Dressed:
                 raise ValueError("block 'stories' must stand in it exactly once")
             return Piece.of(texts[0], self._tokens), Piece.of(texts[1], self._tokens)
 
-    def _card(self, story: StoryCard, *, kicker: bool) -> _Fragment:
-        key = (story.lead.id, tuple(article.id for article in story.also), kicker)
-        known = self._cards.get(key)
+    def _story(self, story: StoryCard, kicker: bool, form: str) -> _Fragment:
+        key = (story.lead.id, tuple([article.id for article in story.also]), kicker, form)
+        known = self._stories.get(key)
         if known is not None and (known[0] is story or known[0] == story):
             return known[1]
-        values = {"story": story_values(story, self.view, self._words, kicker=kicker)}
-        fragment = self._block("card", values)
-        self._cards[key] = story, fragment
+        values = {"story": story_values(story, self.view, self._words, kicker=kicker, form=form)}
+        fragment = self._block(form, values)
+        self._stories[key] = story, fragment
         return fragment
 
     def _head(self, title: str) -> _Fragment:
@@ -206,10 +248,17 @@ class Dressed:
             fragment = self._heads[title] = self._block("section", values)
         return fragment
 
-    def _more_line(self, number: int) -> _Fragment:
-        if (fragment := self._more.get(number)) is None:
-            values = {"more": {"number": number, "text": self._words.count("more", number)}}
-            fragment = self._more[number] = self._block("more", values)
+    def _below(self, more: int, had: int) -> list[_Fragment]:
+        return [self._count_line(block, number) for block, number in (("more", more), ("had", had)) if number > 0]
+
+    def _count_line(self, block: str, number: int) -> _Fragment:
+        """What stands below the stories, if anything: "and N more", and how many the reader had already."""
+        if (fragment := self._counted.get((block, number))) is None:
+            if block in BLOCKS or block in self.layout.optional:
+                fragment = self._block(block, {block: {"number": number, "text": self._words.count(block, number)}})
+            else:
+                fragment = _Fragment(None if self._html is None else Piece.of(""), Piece.of(""))
+            self._counted[block, number] = fragment
         return fragment
 
     def _block(self, name: str, values: Mapping[str, Any]) -> _Fragment:

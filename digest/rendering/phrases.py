@@ -32,6 +32,7 @@ PLAIN = {
     "archive": phrase("In the archive"),
     "links": phrase("Links"),
     "nothing": phrase("Nothing new this time."),
+    "sponsored": phrase("Sponsored"),
     "confirm_subject": phrase("Please confirm: {digest}"),
     "confirm_preheader": phrase("One click, and {digest} comes to you."),
     "confirm_title": phrase("One more step"),
@@ -50,4 +51,5 @@ PLAIN = {
 COUNTED = {
     "stories": counted("1 story", "{n} stories"),
     "more": counted("and 1 more", "and {n} more"),
+    "had": counted("1 story you already had was left out.", "{n} stories you already had were left out."),
 }

@@ -3,6 +3,7 @@
 Owns the search (the operator's folders first, file by file, then the shipped ones), the caches, and the child process.
 
     templates/email/<layout>/edition.mjml   the HTML part: MJML with Jinja in it
+                    shared/                 what layouts have in common: {% include "shared/footer.mjml" %}
                              edition.txt    the text part
                              layout.toml    name, description, default subject and preheader
     templates/system/<kind>.html .txt       system mails
@@ -35,9 +36,12 @@ from digest.types import LANGUAGES, Brand, SystemMail
 COMPILE_SECONDS = 60  # by the wall; a machine under load takes its time over the 0.6 s this needs
 MAX_SOURCE = 200_000
 _CODE = Path(__file__).resolve().parents[2]  # from here the child imports the very code that runs
+MAX_INCLUDES = 3
+_INCLUDE = re.compile(r"""\{%-?\s*include\s+["']([^"']*)["']\s*-?%\}(\n?)""")
+_SHARED = re.compile(r"shared/[a-z0-9_-]+\.(?:mjml|txt)")
 _FILES = ("edition.mjml", "edition.txt", "layout.toml")
 _DEFAULTS = {
-    "name": "", "description": "", "subject": "{{ digest.name }}: {{ lead.title }}",
+    "name": "", "description": "", "sections": "", "subject": "{{ digest.name }}: {{ lead.title }}",
     "preheader": "{% if others %}{{ others | join(' · ') }}{% else %}{{ lead.excerpt }}{% endif %}",
 }  # fmt: skip
 
@@ -104,13 +108,35 @@ class Renderer:
             raise RenderError(f"there is no layout {name!r}; there are: {', '.join(self.layouts())}")
         if files["edition.txt"] is None:
             raise RenderError(f"layout {name!r} has no text part: add templates/email/{name}/edition.txt")
-        return {file: text or "" for file, text in files.items()}
+        return {file: self._whole(text or "", fold=file.endswith(".mjml")) for file, text in files.items()}
+
+    def _whole(self, source: str, *, fold: bool, depth: int = 0) -> str:
+        """*source* and the shared parts it includes; those of MJML on one line: line numbers stay the file's."""
+
+        def part(match: re.Match[str]) -> str:
+            name = match[1]
+            if not _SHARED.fullmatch(name):
+                raise RenderError(f'{name!r} cannot be included; only "shared/NAME.mjml" and "shared/NAME.txt" can')
+            if (text := self._find(f"email/{name}")) is None:
+                raise RenderError(f"there is no templates/email/{name} to include")
+            if depth == MAX_INCLUDES:
+                raise RenderError(f"templates/email/{name}: parts are included more than {MAX_INCLUDES} deep")
+            text = self._whole(text, fold=fold, depth=depth + 1)
+            return _folded(text) + match[2] if fold else text
+
+        return _INCLUDE.sub(part, source)
 
     def _find(self, relative: str) -> str | None:
         for root in self._dirs:
             if (path := root / relative).is_file():
                 return _read(path, relative)
         return None
+
+
+def _folded(source: str) -> str:
+    """On one line, without comments; blanks between tags that stand on lines of their own mean nothing."""
+    source = re.sub(r"<!-- .*? -->", "", source, flags=re.DOTALL)  # Outlook's conditions have no blank there
+    return re.sub(r"(?<=[>}])\s*\n\s*(?=<|\{%)", "", source.strip()).replace("\n", " ")
 
 
 def _read(path: Path, relative: str) -> str:

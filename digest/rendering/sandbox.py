@@ -279,7 +279,7 @@ def _line_template(source: str, what: str) -> Callable[[Mapping[str, Any]], str]
 
 _SAMPLE_LINE: dict[str, Any] = {
     "digest": {"name": "Morning", "slug": "morning"},
-    "edition": {"date": "Tuesday, 14 July 2026", "url": "https://news.example/archive", "id": 1},
+    "edition": {"date": "Tuesday, 14 July 2026", "day": "2026-07-14", "url": "https://news.example/archive", "id": 1},
     "lead": {"title": "A title", "url": "https://news.example/a", "excerpt": "", "category": "", "author": ""},
     "others": ["Another title"],
     "count": 2,

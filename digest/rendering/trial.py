@@ -13,10 +13,22 @@ from typing import Any
 
 from digest.errors import RenderError
 from digest.rendering import sandbox
-from digest.rendering.layout import BLOCKS, Layout, build
+from digest.rendering.layout import BLOCKS, Dressed, Layout, build
 from digest.rendering.view import shell_values, story_values
 from digest.rendering.words import load_words
-from digest.types import PREVIEW, ArticleCard, Brand, Dress, EditionView, Format, Image, Section, StoryCard
+from digest.types import (
+    HTML_BUDGET,
+    PREVIEW,
+    ArticleCard,
+    Brand,
+    Dress,
+    EditionView,
+    Format,
+    Image,
+    RenderedVariant,
+    Section,
+    StoryCard,
+)
 
 _WHEN = datetime(2026, 7, 14, 7, 0, tzinfo=UTC)
 _FULL = ArticleCard(
@@ -34,7 +46,11 @@ SAMPLE_VIEW = EditionView(
     edition_id=1, digest_slug="morning", digest_name="Morning & evening", layout="", local_date=_WHEN,
     archive_url="https://news.example/archive/morning/2026-07-14", home_url="https://news.example/",
     brand=Brand("The News", "https://news.example/", logo_url="https://news.example/logo.png",
-                postal_address="1 Street\nTown", footer_links=(("Imprint", "https://news.example/imprint"),)),
+                logo_dark_url="https://news.example/dark.png", postal_address="1 Street\nTown",
+                footer_links=(("Imprint", "https://news.example/imprint"),),
+                social_links=(("Mastodon", "https://social.example/@news"),)),
+    intro="Good *morning*, **all**.\n\n* one\n* [two](https://news.example/two)", closing="Bye.",
+    sponsor="![Logo](https://sponsor.example/logo.png) [Sponsor](https://sponsor.example/)",
 )  # fmt: skip
 
 
@@ -47,40 +63,51 @@ def try_out(request: Mapping[str, Any], html: str) -> None:
             raise RenderError(f"templates/email/{layout.name}/{part}: block {missing[0]!r} is missing")
     bare_view = replace(SAMPLE_VIEW, brand=Brand("", ""), archive_url="", home_url="")
     for view, sections, more in product((SAMPLE_VIEW, bare_view), (SAMPLE_SECTIONS, ()), (0, 3)):
-        _agrees(layout, view, sections, more)
+        roomy = _agrees(layout, view, sections, more, HTML_BUDGET)
+        _agrees(layout, view, sections, more, roomy.html_size)  # which is a little under its costs
+        _agrees(layout, view, sections, more, 0)
 
 
-def _agrees(layout: Layout, view: EditionView, sections: tuple[Section, ...], more: int) -> None:
-    rendered = layout.open(view, Dress("en", Format.HTML)).assemble(sections, more=more)
+def _agrees(
+    layout: Layout, view: EditionView, sections: tuple[Section, ...], more: int, budget: int
+) -> RenderedVariant:
+    dressed = layout.open(view, Dress("en", Format.HTML), budget)
+    rendered = dressed.assemble(sections, more=more, had=more)
     for part, joined in (("edition.mjml", rendered.html), ("edition.txt", rendered.text)):
-        if joined != whole(layout, part, view, sections, more, rendered.subject, rendered.preheader):
+        if joined != whole(dressed, part, sections, more, more, rendered):
             raise RenderError(
                 f"templates/email/{layout.name}/{part}: something stands between the blocks 'section', 'card' and"
                 " 'more' inside 'stories', or a block uses what is set outside of it"
             )
+    return rendered
 
 
 def whole(
-    layout: Layout, part: str, view: EditionView, sections: tuple[Section, ...], more: int, subject: str, preheader: str
+    dressed: Dressed, part: str, sections: tuple[Section, ...], more: int, had: int, rendered: RenderedVariant
 ) -> str:
     """Render a part at once, loops and all, as one would without fragments. Shows what they must add up to."""
+    layout, view = dressed.layout, dressed.view
     template = layout.html if part == "edition.mjml" else layout.text
-    words = layout.words["en"]
+    words = layout.words[dressed.dress.language]
+    forms = iter(dressed.forms(sections, more, had))
     count = sum(len(section.stories) for section in sections)
     listed = [
         {
             "title": section.title,
             "stories": [
-                story_values(s, view, words, kicker=s.lead.category.casefold() != section.title.casefold())
+                story_values(
+                    s, view, words, kicker=s.lead.category.casefold() != section.title.casefold(), form=next(forms)
+                )
                 for s in section.stories
             ],
         }
         for section in sections
     ]
     values = {
-        **shell_values(view, words), **PREVIEW, "subject": subject, "preheader": preheader, "sections": listed,
-        "intro": words.count("stories", count) if count else words.plain["nothing"],
+        **shell_values(view, words), **PREVIEW, "subject": rendered.subject, "preheader": rendered.preheader,
+        "sections": listed, "tally": words.count("stories", count) if count else words.plain["nothing"],
         "more": {"number": more, "text": words.count("more", more)} if more else None,
+        "had": {"number": had, "text": words.count("had", had)} if had and "had" in layout.optional else None,
     }  # fmt: skip
     with sandbox.explained(f"templates/email/{layout.name}/{part}"):
         return sandbox.render(template, values)

@@ -7,20 +7,32 @@ and capped, pictures get a shape. A template never meets an object of ours.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
+from digest.errors import RenderError
+from digest.rendering.links import OwnLinks, own_links, safe_link, safe_url
 from digest.rendering.palette import palette
 from digest.rendering.words import Words
+from digest.text import cut_sentence, markdown
 from digest.types import ArticleCard, Brand, EditionView, Image, Section, StoryCard
 
-MAX_URL = 2_000
 MAX_TITLE = 300
 MAX_EXCERPT = 500
+MAX_BRIEF = 150  # two lines of a mail
 MAX_ALSO = 5
+#: What looks like a value that somebody forgot to fill in, in this or another program's way of writing it.
+PLACEHOLDER = re.compile(r"\{\{.{0,80}?\}\}|\{%.{0,80}?%\}|\*\|\w{1,40}\|\*|%%?[a-z]\w{1,30}%%?|\[\[\w{1,40}\]\]", re.I)
+MAX_PROSE = 4_000  # characters of an intro, a closing text, a sponsor's
+_SERIF = "Georgia, 'Times New Roman', Times, serif"
+_SANS = "-apple-system, BlinkMacSystemFont, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+#: Typefaces that readers have; no font is loaded.
+FONTS = {
+    "mixed": {"heads": _SERIF, "text": _SANS},
+    "sans": {"heads": _SANS, "text": _SANS},
+    "serif": {"heads": _SERIF, "text": _SERIF},
+}
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]+")
-_NOT_IN_URL = re.compile("[\x00-\x20\x7f-\x9f\"'<>\\\\^`{|}\u2028\u2029\ud800-\udfff]")
 
 
 def clean(text: str, limit: int) -> str:
@@ -29,31 +41,28 @@ def clean(text: str, limit: int) -> str:
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
-def safe_url(url: str) -> str:
-    """Return *url* if it is an absolute http(s) link that can stand in an attribute, else ``""``."""
-    url = url.strip()
-    if len(url) > MAX_URL or _NOT_IN_URL.search(url):
-        return ""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""
-    return url if parts.scheme.lower() in ("http", "https") and parts.hostname else ""
+def brand_values(brand: Brand, link: Callable[[str], str] = safe_url) -> dict[str, Any]:
+    """*link*: what makes a link of an address; a mail's adds parameters to the publication's own."""
 
+    def listed(links: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+        return [{"label": clean(label, 80), "url": link(url)} for label, url in links]
 
-def brand_values(brand: Brand) -> dict[str, Any]:
     return {
         "name": clean(brand.name, MAX_TITLE),
         "url": safe_url(brand.url),
         "logo_url": safe_url(brand.logo_url),
+        "logo_dark_url": safe_url(brand.logo_dark_url),
+        "logo_width": brand.logo_width,
         "postal_address": [line for raw in brand.postal_address.splitlines() if (line := clean(raw, 200))],
-        "footer_links": [{"label": clean(label, 80), "url": safe_url(url)} for label, url in brand.footer_links],
+        "footer_links": listed(brand.footer_links),
+        "social_links": listed(brand.social_links),
     }
 
 
 def shell_values(view: EditionView, words: Words) -> dict[str, Any]:
     """What stands around the stories: the same for all variants of an edition in one language."""
     rtl = words.direction == "rtl"
+    link = own_links(view)
     return {
         "lang": words.language,
         "dir": words.direction,
@@ -65,31 +74,79 @@ def shell_values(view: EditionView, words: Words) -> dict[str, Any]:
         "edition": {
             "id": view.edition_id,
             "date": words.full_date(view.local_date),
-            "url": safe_url(view.archive_url),
+            "day": view.local_date.date().isoformat(),
+            "url": link(view.archive_url),
         },
-        "home_url": safe_url(view.home_url),
-        "brand": brand_values(view.brand),
+        "home_url": link(view.brand.site_url or view.home_url),
+        "brand": brand_values(view.brand, link),
         "colour": palette(view.brand.accent),
+        "font": FONTS.get(view.brand.font, FONTS["mixed"]),
+        "opening": prose(view.intro, link),
+        "closing": prose(view.closing, link),
+        "sponsor": prose(view.sponsor, link),
     }
 
 
-def story_values(story: StoryCard, view: EditionView, words: Words, *, kicker: bool = True) -> dict[str, Any]:
-    """One story. ``kicker``: show the category above the title."""
-    lead = story.lead
+def check_prose(source: str, what: str) -> None:
+    """Raise RenderError unless *source* can stand in a mail: Markdown, not too long, nothing left to be filled in."""
+    if len(source) > MAX_PROSE:
+        raise RenderError(f"the {what} is longer than {MAX_PROSE} characters; a mail has little room for it")
+    if found := PLACEHOLDER.search(source):
+        raise RenderError(f"the {what} says {found[0]!r}, but nothing is filled in there; write it out")
+
+
+def prose(source: str, link: OwnLinks) -> list[dict[str, Any]]:
+    """What an admin wrote in Markdown, as blocks of plain words: a template prints and styles them."""
+    made = []
+    for block in markdown.blocks(source[:MAX_PROSE]):
+        image = safe_url(block.image)
+        runs = [_run(run, link) for run in block.runs]
+        if image or runs:
+            made.append(
+                {
+                    "bullet": block.bullet, "runs": runs, "text": "".join(_said(run) for run in runs),
+                    "image": image, "alt": clean(block.alt, 200), "url": _linked(block.url, link),
+                }
+            )  # fmt: skip
+    return made
+
+
+def _run(run: markdown.Run, link: OwnLinks) -> dict[str, Any]:
+    text = _CONTROLS.sub(" ", run.text)
+    return {"text": text, "url": _linked(run.url, link), "strong": run.strong, "emphasis": run.emphasis}
+
+
+def _linked(url: str, link: OwnLinks) -> str:
+    return link(url) or safe_link(url)
+
+
+def _said(run: dict[str, Any]) -> str:
+    """As plain text says it: an address behind the words it belongs to."""
+    text, url = run["text"], run["url"]
+    return f"{text} ({url})" if url and url not in (text, f"mailto:{text}") else str(text)
+
+
+def story_values(
+    story: StoryCard, view: EditionView, words: Words, *, kicker: bool = True, form: str = "card"
+) -> dict[str, Any]:
+    """One story. ``kicker``: show the category above the title. ``form``: how much of it the mail has room for."""
+    lead, link = story.lead, own_links(view)
     return {
-        **article_values(lead),
+        **article_values(lead, link),
+        "form": form,
         "kicker": clean(lead.category, 80) if kicker else "",
         "byline": byline(lead.authors, words),
         "date": words.short_date(lead.published_at, view.local_date) if lead.published_at else "",
+        "brief": cut_sentence(clean(lead.excerpt, MAX_EXCERPT), MAX_BRIEF),
         "picture": picture(lead.image),
-        "also": [article_values(article) for article in story.also[:MAX_ALSO]],
+        "also": [article_values(article, link) for article in story.also[:MAX_ALSO]],
     }
 
 
-def article_values(article: ArticleCard) -> dict[str, Any]:
+def article_values(article: ArticleCard, link: Callable[[str], str] = safe_url) -> dict[str, Any]:
     return {
         "title": clean(article.title, MAX_TITLE) or clean(article.url, MAX_TITLE) or "…",
-        "url": safe_url(article.url),
+        "url": link(article.url),
         "excerpt": clean(article.excerpt, MAX_EXCERPT),
         "category": clean(article.category, 80),
         "author": clean(", ".join(article.authors), 200),
@@ -125,9 +182,10 @@ def line_values(view: EditionView, words: Words) -> dict[str, Any]:
     """What every subject and preheader template of an edition sees; ``story_line_values`` adds the stories."""
     return {
         "digest": {"name": clean(view.digest_name, MAX_TITLE), "slug": view.digest_slug},
-        "edition": {"id": view.edition_id, "date": words.full_date(view.local_date), "url": view.archive_url},
+        "edition": {"id": view.edition_id, "date": words.full_date(view.local_date), "url": view.archive_url,
+                    "day": view.local_date.date().isoformat()},
         "brand": {"name": clean(view.brand.name, MAX_TITLE), "url": view.brand.url},
-    }
+    }  # fmt: skip
 
 
 def story_line_values(sections: Sequence[Section]) -> dict[str, Any]:

@@ -50,6 +50,9 @@ class Words:
     def full_date(self, when: datetime) -> str:
         return format_date(when, "full", self.locale)
 
+    def medium_date(self, when: datetime) -> str:
+        return format_date(when, "medium", self.locale)
+
     def short_date(self, when: datetime, reference: datetime) -> str:
         """Day and month on the edition's own clock; the year only where it is another one."""
         local = when.astimezone(reference.tzinfo)

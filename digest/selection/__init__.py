@@ -10,7 +10,6 @@ from digest.selection.pool import Pool
 from digest.selection.recipe import Wishes, caps_of, changed, topics_in
 from digest.selection.score import Scored, half_life, in_words, parts
 from digest.selection.story import (
-    HTML_BUDGET,
     MORE,
     NOTHING,
     Limits,
@@ -23,7 +22,6 @@ from digest.selection.story import (
 )
 
 __all__ = [
-    "HTML_BUDGET",
     "MORE",
     "NOTHING",
     "Caps",

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-#: Decoded HTML a mail may have; Gmail cuts at about 102,000.
-HTML_BUDGET = 95_000
+from digest.types import HTML_BUDGET
 
 
 class Reason(StrEnum):

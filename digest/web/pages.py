@@ -22,8 +22,9 @@ from digest import catalogue
 from digest.bootstrap import App
 from digest.feeds import FORMATS
 from digest.paths import shipped
+from digest.rendering.links import safe_url
 from digest.rendering.palette import palette
-from digest.rendering.view import clean, safe_url
+from digest.rendering.view import clean
 from digest.types import Brand
 
 _PRIVATE = {"cache-control": "no-store", "x-robots-tag": "noindex, nofollow"}
