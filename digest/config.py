@@ -92,7 +92,8 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether mail and passwords to that host stay on this machine."""
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
@@ -130,6 +131,7 @@ class SmtpSettings(Table):
     security: Literal["none", "starttls", "tls"]
     username: str | None = None
     password_file: ReadableFile | None = None
+    ca_file: ReadableFile | None = None
     connections: Annotated[int, Field(ge=1, le=200)]
 
 
@@ -205,7 +207,7 @@ class Settings(Table):
             yield "smtp.username is set but smtp.password_file is not; put the password into a file and name it there"
         if smtp.password_file and not smtp.username:
             yield "smtp.password_file is set but smtp.username is not; set both or neither"
-        if smtp.username and smtp.security == "none" and not _is_loopback(smtp.host):
+        if smtp.username and smtp.security == "none" and not is_loopback(smtp.host):
             yield "smtp.security is none, so the password would travel readable; use starttls or tls"
         selectors = [selector for selector, _ in self.dkim_keys()]
         if len(set(selectors)) < len(selectors):
@@ -224,6 +226,7 @@ class Settings(Table):
             security=smtp.security,
             username=smtp.username,
             password=_secret_text(smtp.password_file, "smtp.password_file") if smtp.password_file else None,
+            ca_file=smtp.ca_file,
             connections=smtp.connections,
             helo=self.mail_domain_for(),
         )

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum, StrEnum
+from pathlib import Path
 from typing import Any, Literal
 
 # ----------------------------------------------------------------------------- states
@@ -451,7 +452,8 @@ class Relay:
     port: int
     security: Literal["none", "starttls", "tls"] = "none"
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None  # who signed its certificate; None: anybody whom the system trusts
     connections: int = 16
     helo: str = "localhost.localdomain"
     connect_timeout: float = 30.0

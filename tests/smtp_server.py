@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -31,6 +33,9 @@ class Server:
     pipelining: bool = True
     extensions: tuple[bytes, ...] = (b"8BITMIME",)
     delay: float = 0.0  # before every reply
+    tls: ssl.SSLContext | None = None
+    security: str = "none"  # or starttls, or tls: with the context above
+    login: tuple[str, str] | None = None  # who may send; nobody need say so where it is None
     taken: list[Taken] = field(default_factory=list)
     sessions: list[list[str]] = field(default_factory=list)
     early: int = 0
@@ -39,7 +44,9 @@ class Server:
 
     async def __aenter__(self) -> Server:
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 26)
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", 0, limit=1 << 26, ssl=self.tls if self.security == "tls" else None
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -77,6 +84,8 @@ class Session:
         self.mail_from: str | None = None
         self.rcpt = ""
         self.named = ""  # the last recipient named, taken or not
+        self.secured = server.security == "tls"
+        self.signed_in = server.login is None
 
     async def say(self, verb: str, usual: bytes) -> bytes:
         """Reply as the script says, else as usual. Returns the reply."""
@@ -110,13 +119,38 @@ class Session:
 
     async def on_ehlo(self, argument: str) -> None:
         names = [b"test", *([b"PIPELINING"] if self.server.pipelining else []), *self.server.extensions]
+        if self.server.security == "starttls" and not self.secured:
+            names.append(b"STARTTLS")
         lines = [b"250-" + name for name in names[:-1]] + [b"250 " + names[-1]]
         await self.say("EHLO", b"\r\n".join(lines))
 
     async def on_helo(self, argument: str) -> None:
         await self.say("HELO", b"250 test")
 
+    async def on_starttls(self, argument: str) -> None:
+        if (await self.say("STARTTLS", b"220 go ahead")).startswith(b"220"):
+            assert self.server.tls
+            await self.writer.start_tls(self.server.tls)
+            self.secured = True
+            self.log.append("(TLS)")
+
+    async def on_auth(self, argument: str) -> None:
+        mechanism, _, initial = argument.partition(" ")
+        if mechanism == "PLAIN":
+            _, name, password = base64.b64decode(initial).decode().split("\0")
+        else:
+            name, password = [await self.ask(question) for question in (b"Username:", b"Password:")]
+        self.signed_in = (name, password) == self.server.login
+        await self.say("AUTH", b"235 2.7.0 welcome" if self.signed_in else b"535 5.7.8 who are you?")
+
+    async def ask(self, question: bytes) -> str:
+        self.writer.write(b"334 " + base64.b64encode(question) + b"\r\n")
+        return base64.b64decode(await self.reader.readline()).decode()
+
     async def on_mail(self, argument: str) -> None:
+        if not self.signed_in:
+            await self.say("?", b"530 5.7.0 Authentication required")
+            return
         if self.mail_from is not None:
             await self.say("?", b"503 5.5.1 nested MAIL")
             return

@@ -98,7 +98,8 @@ def test_every_variable_reaches_its_setting(tmp_path: Path) -> None:
         "mail_domain": "mail.example.org", "secret_file": str(tmp_path / "key"), "templates_dir": str(tmp_path),
         "database.url": "postgresql://digest@db/digest", "smtp.host": "smtp.example.org", "smtp.port": "587",
         "smtp.security": "starttls", "smtp.username": "me", "smtp.password_file": str(tmp_path / "pw"),
-        "smtp.connections": "4", "dkim.keys": "s=/k.pem", "capture.host": "::1", "capture.port": "2525",
+        "smtp.ca_file": str(tmp_path / "pw"), "smtp.connections": "4", "dkim.keys": "s=/k.pem",
+        "capture.host": "::1", "capture.port": "2525",
         "web.host": "0.0.0.0", "web.port": "80", "fetch.timeout_s": "3.5", "fetch.max_bytes": "2000",
         "fetch.allow_hosts": "a.example",
         "worker.lease_s": "5", "worker.tick_s": "30", "worker.window": "70",
@@ -267,7 +268,7 @@ def test_the_commented_examples_of_the_reference_are_valid(tmp_path: Path) -> No
         for line in text.splitlines()
     ]
     tree = "\n".join(lines)
-    for path in ("/run/secrets/digest", "/run/secrets/smtp"):
+    for path in ("/run/secrets/digest", "/run/secrets/smtp", "/etc/digest/relay-ca.pem"):
         tree = tree.replace(f'"{path}"', f'"{tmp_path}/given.toml"')
     tree = tree.replace("/etc/digest/templates", str(tmp_path))
     assert load(tree).worker.window == 50

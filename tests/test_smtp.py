@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -330,12 +330,6 @@ def test_one_round_trip_a_message() -> None:
         assert Packets.reads <= 1 + 1 + len(ADDRESSES) + 1, "EHLO, first commands, one write a message, QUIT"
 
     asyncio.run(main())
-
-
-@pytest.mark.parametrize(("setting", "value"), [("security", "tls"), ("security", "starttls"), ("username", "someone")])
-def test_what_should_be_protected_is_never_sent_in_clear(setting: str, value: str) -> None:
-    with pytest.raises(DeliveryError, match="will not send in clear"):
-        Pool(replace(Relay("127.0.0.1", 1), **{setting: value}), Recorder())
 
 
 def test_a_greeting_name_is_one_word() -> None:

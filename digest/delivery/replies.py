@@ -22,6 +22,11 @@ class Replies:
     def __init__(self) -> None:
         self._buffer, self._text = b"", b""
 
+    @property
+    def pending(self) -> bool:
+        """Something has come that is no whole reply yet."""
+        return bool(self._buffer or self._text)
+
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Yield (code, text) of each reply that is complete; the lines of a text are joined by LF."""
         *lines, self._buffer = (self._buffer + data).split(b"\n")
