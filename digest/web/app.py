@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 from digest.bootstrap import App
 from digest.db import current_revision, head_revision
 from digest.errors import DatabaseError, DigestError, TokenInvalid
-from digest.web import capture, public
+from digest.web import capture, feedpage, public
 from digest.web.feeds import FeedsApp
 from digest.web.guards import HostCheck, SameOrigin, SecurityHeaders, host_name
 from digest.web.pages import Pages
@@ -75,6 +75,7 @@ def _pages(app: App) -> Starlette:
         routes=[
             *public.routes(app, pages),
             *capture.routes(app, pages),
+            *feedpage.routes(app, pages),
             Route("/static/site.css", pages.style_sheet, methods=["GET"]),
             Route("/health/live", live, methods=["GET"]),
             Route("/health/ready", ready, methods=["GET"]),

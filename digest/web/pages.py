@@ -56,22 +56,27 @@ class Pages:
         self, template: str, brand: Brand, *, status: int = 200, private: bool = False,
         feeds: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None, **values: Any,
     ) -> Response:  # fmt: skip
-        """A page. ``feeds``: those to discover beside the one of everything, title → path without its extension."""
+        """A page. ``feeds``: those to discover beside the one of everything, title → address or path, without
+        its extension."""
+        named = {brand.name: "/feeds/all", **(feeds or {})}
+        public = self.app.settings.public_url
+        alternates = self.alternates({title: url if "://" in url else public + url for title, url in named.items()})
         html = self._templates.get_template(template).render(
             brand=brand,
             base=self.base,
             style=f"{self.base}/static/site.css?v={_sheet(self._css, brand.accent)[1]}",
-            alternates=self._alternates(brand, feeds or {}),
+            alternates=alternates,
             private=private,
             **values,
         )
         return HTMLResponse(html, status, headers={**(_PRIVATE if private else {}), **(headers or {})})
 
-    def _alternates(self, brand: Brand, feeds: Mapping[str, str]) -> list[dict[str, str]]:
-        public = self.app.settings.public_url
+    @staticmethod
+    def alternates(feeds: Mapping[str, str]) -> list[dict[str, str]]:
+        """The links by which a page names its feeds: title → address without the extension."""
         return [
-            {"type": fmt.media_type, "title": f"{title} ({fmt.name})", "href": f"{public}{path}.{extension}"}
-            for title, path in {brand.name: "/feeds/all", **feeds}.items()
+            {"type": fmt.media_type, "title": f"{title} ({fmt.name})", "href": f"{url}.{extension}"}
+            for title, url in feeds.items()
             for extension, fmt in FORMATS.items()
         ]
 
@@ -123,6 +128,7 @@ _TROUBLE = {
     400: "That did not work",
     403: "Not from there",
     404: "There is nothing here",
+    410: "No more",
     405: "Not that way",
     413: "That is too much",
     429: "Too many requests",
