@@ -181,7 +181,15 @@ def read_date(text: object, zone: tzinfo = UTC) -> datetime | None:
     return when if _EARLIEST <= when <= datetime.now(UTC) + _AHEAD else None
 
 
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")  # as WordPress writes it, three to an article
+
+
 def _iso(text: str) -> datetime | None:
+    if _STAMP.fullmatch(text):
+        try:
+            return datetime.fromisoformat(text)
+        except ValueError:
+            return None
     if not re.match(r"\d{4}-\d\d-\d\d", text):  # "20250906" may be anything
         return None
     text = re.sub(r"^(\S{10}) (\d)", r"\1T\2", text).replace(" ", "")
@@ -226,7 +234,12 @@ _MAILBOX = re.compile(r"<?[^\s<>()]+@[^\s<>()]+>?")
 
 def person(text: object) -> str | None:
     """Return a name for print, or None. An e-mail address in it is never ours to publish."""
-    name = clean_title(str(text or ""), limit=120)
+    return _person(str(text or "")[:2_400])
+
+
+@lru_cache(maxsize=4_096)
+def _person(text: str) -> str | None:
+    name = clean_title(text, limit=120)
     if "@" in name:
         bracketed = re.fullmatch(r"\S+@\S+ \((.+)\)", name)
         name = bracketed[1] if bracketed else _MAILBOX.sub("", name)

@@ -20,6 +20,7 @@ _BEFORE = re.compile(
     r"|\bread (?:the )?(?:full|original)(?: (?:article|story|on|at))*)\s*:?\s*$",
     re.IGNORECASE,
 )
+_WORDS = ("source", "quelle", "fuente", "via", "original", "read")  # one of them stands in what the two below find
 _LINKED = re.compile(
     r"^\W*(?:source|quelle|fuente|original(?: (?:article|story|source))?"
     r"|read (?:the )?(?:full|original) (?:article|story)\b.*)\W*$",
@@ -75,6 +76,9 @@ def clue_url(body: str, own_url: str) -> str | None:
         return None
     own = urlsplit(own_url).hostname
     for link in reversed(list(_LINK.finditer(body))):
+        around = body[max(0, link.start() - 120) : link.end()].lower()
+        if not any(word in around for word in _WORDS):
+            continue
         before = plain(body[max(0, link.start() - 120) : link.start()])
         if not _BEFORE.search(before) and not _LINKED.match(plain(link[2])):
             continue

@@ -11,8 +11,9 @@ from digest.text.tags import KNOWN
 # ----------------------------------------------------------------------------- broken brackets
 
 # Every repetition is bounded or possessive: a megabyte of brackets must cost a megabyte's time.
-# What the body is asked first is asked of plain strings: ten of them cost less than one expression with alternatives.
-_HINTS = ("<<", ">>", "<>", "< ", "<\n", "<\t", "</ ", "</\n", " >", "\n>", "\t>")
+# What the body is asked first begins with a bracket in both expressions: a search for one character is the fastest.
+_OPENS_ODDLY = re.compile(r"<(?:[<> \n\t]|/[ \n])")
+_SHUTS_ODDLY = re.compile(r">(?<=[> \n\t]>)")
 _BROKEN = re.compile(r"(<[<\s]{0,8}+)(/?)(\s{0,4}+)([a-zA-Z][a-zA-Z0-9]{0,9}+)(\s{0,4}+/?)\s{0,4}+(>{1,8}+)")
 _DOUBLED = re.compile(r"<(?=<([a-zA-Z][a-zA-Z0-9]{0,9}+)(?:\s[^<>]*)?>)")
 _LONE = re.compile(r"(?<=[\w\"'/]>)\s*+[<>](?:\s*+[<>])*(?=\s*+(?:</?[a-zA-Z]|\Z))")
@@ -24,7 +25,7 @@ def mend(html: str) -> tuple[str, bool]:
     "< / li>>" and "<< li >< strong >" become tags again; brackets that stand alone between two tags go. Prose such as
     "a < b > c" stays as it is.
     """
-    if not any(hint in html for hint in _HINTS):
+    if _OPENS_ODDLY.search(html) is None and _SHUTS_ODDLY.search(html) is None:
         return html, False
     before = html
     html = _BROKEN.sub(_whole, html)
@@ -110,18 +111,23 @@ _BLOCKS = tuple(
     )
     for name in line.split()
 )
-_BLOCK_NAMES = sorted({name[1:] for name in _BLOCKS})
-_BLOCK_SELECTOR = ", ".join(_BLOCKS)
+# A dozen searches instead of seventy: each name holds one of these.
+_PARTS = (
+    "toc", "-of-contents", "yarpp", "related", "_rp_", "rp4wp", "shar", "addtoany", "essb", "social", "-link", "ads",
+    "advert", "mc4wp", "feedflare", "screen-reader", "jeg_ad", "jp-post", "ai_widget",
+)  # fmt: skip
+_BY_PART = {part: tuple(name for name in _BLOCKS if part in name) for part in _PARTS}
 
 
 def without_blocks(html: str) -> str:
     """Remove tables of contents, share bars, related articles and advertisements that name themselves."""
-    if not any(name in html for name in _BLOCK_NAMES):
+    named = tuple(n for part in _PARTS if part in html for n in _BY_PART[part] if n[1:] in html)
+    if not named:
         return html
     body = LexborHTMLParser(html).body
     if body is None:
         return html
-    for node in body.css(_BLOCK_SELECTOR):
+    for node in body.css(", ".join(named)):
         node.decompose()
     return body.inner_html or ""
 

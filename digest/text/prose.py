@@ -26,10 +26,11 @@ _CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff
 def plain(html: str) -> str:
     """Return the text of *html*, a line for each block, spaces collapsed."""
     if "<" in html:
-        html = _BREAK.sub("\n", " ".join(SCRIPT.sub("", html).split()))
+        html = SCRIPT.sub("", html).replace("\r", " ").replace("\n", " ")
+        html = _BREAK.sub("\n", html)
         html = _TAG.sub("", _CELL.sub(" ", html) if "</t" in html else html)
-    lines = (" ".join(line.split()) for line in strip_controls(entities.unescape(html)).split("\n"))
-    return "\n".join(line for line in lines if line)
+    lines = [" ".join(line.split()) for line in strip_controls(entities.unescape(html)).split("\n")]
+    return "\n".join([line for line in lines if line])
 
 
 def count_words(text: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html as entities
 import re
 import unicodedata
+from functools import lru_cache
 from urllib.parse import unquote
 
 from digest.text.characters import strip_controls
@@ -56,7 +57,12 @@ def slugify(text: str, limit: int = MAX_SLUG) -> str:
     As WordPress makes them: lower case, accents off Latin letters, dashes between words; a slug that it percent-encoded
     is read back, so that the letters of other scripts stay readable. A name of symbols alone gives their code points.
     """
-    text = strip_controls(text[: 10 * limit])
+    return _slug(text[: 10 * limit], limit)
+
+
+@lru_cache(maxsize=4_096)  # a site has the same few names on every article
+def _slug(text: str, limit: int) -> str:
+    text = strip_controls(text)
     if "%" in text:
         text = unquote(text, errors="replace")
     text = unicodedata.normalize("NFKD", strip_controls(text).lower().translate(_LETTERS))
