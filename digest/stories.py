@@ -16,17 +16,20 @@ from __future__ import annotations
 import heapq
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
+from typing import TypeVar
 
 from rapidfuzz.fuzz import token_set_ratio
 
 from digest.text import without_publisher
 from digest.types import StoryPiece, StoryPlace, StoryRule
+
+T = TypeVar("T")
 
 #: Titles alone, and titles with bodies, speak of news that is this close in time.
 WINDOW = timedelta(hours=72)
@@ -37,7 +40,6 @@ CAP = 8
 #: Words from which a body is one, and not a teaser.
 FULL_BODY = 60
 _CLUE_WORDS = 4
-_SURE = 1_000  # weighs more than all words of a headline
 _BODY_ALIKE = 0.35
 _BODY_CHARS = 40_000  # what is compared of a body: more tells nothing new
 
@@ -49,7 +51,7 @@ _BODY_CHARS = 40_000  # what is compared of a body: more tells nothing new
 class Headline:
     """A headline as it is compared. ``words``: those that mean something; ``numbers``: what tells parts and days apart.
 
-    ``series``: what stands before a colon; ``rest``: ``words`` without it.
+    ``series``: what stands before a colon; ``rest``: ``words`` without it. ``sorted``: ``words`` in one line.
     """
 
     plain: str
@@ -57,6 +59,7 @@ class Headline:
     series: str
     rest: frozenset[str]
     numbers: frozenset[str]
+    sorted: str
 
 
 _STOP_WORDS = """
@@ -93,7 +96,8 @@ def headline(title: str) -> Headline:
     numbers = {n.replace(",", ".") for n in _DIGITS.findall(folded)}
     numbers |= _NUMBER_WORDS.intersection(_tokens(folded))
     before = " ".join(_tokens(series[1])) if series else ""
-    return Headline(" ".join(tokens), _telling(tokens), before, rest, frozenset(numbers))
+    words = _telling(tokens)
+    return Headline(" ".join(tokens), words, before, rest, frozenset(numbers), " ".join(sorted(words)))
 
 
 def _tokens(text: str) -> list[str]:
@@ -112,9 +116,9 @@ def _telling(tokens: Iterable[str]) -> frozenset[str]:
     return words - _STOP or words
 
 
-def overlap(a: Collection[object], b: Collection[object]) -> float:
+def overlap(a: frozenset[T], b: frozenset[T]) -> float:
     """Jaccard: the share of what either has that both have."""
-    shared = len(set(a).intersection(b))
+    shared = len(a & b)
     return shared / (len(a) + len(b) - shared) if shared else 0.0
 
 
@@ -199,7 +203,7 @@ def _bodies_alike(a: StoryPiece, b: StoryPiece, bodies: Bodies) -> bool:
 def _titles_alike(one: Headline, two: Headline) -> bool:
     if len(one.words & two.words) < 3 or overlap(one.words, two.words) < 0.30:
         return False
-    return likeness(one.words, two.words) >= 75
+    return token_set_ratio(one.sorted, two.sorted) >= 75
 
 
 def _titles_equal_but_for_words(one: Headline, two: Headline) -> bool:
@@ -270,7 +274,8 @@ class Board:
         self._places: dict[int, StoryPlace] = {}
         self._members: dict[int, set[int]] = defaultdict(set)
         self._spans: list[tuple[datetime, datetime]] = []
-        self._index: dict[str, list[int]] = defaultdict(list)
+        self._by_word: dict[str, list[int]] = defaultdict(list)
+        self._by_sign: dict[str, list[int]] = defaultdict(list)
         self._shingles: dict[int, Shingles] = {}
         self._near: dict[int, dict[int, StoryRule]] = {}
 
@@ -306,8 +311,10 @@ class Board:
             self._pieces[piece.id] = piece
             self._places[piece.id] = place = _place(piece)
             self._members[place.story].add(piece.id)
+            for word in headline(piece.title).words:
+                self._by_word[word].append(piece.id)
             for sign in _signs(piece):
-                self._index[sign].append(piece.id)
+                self._by_sign[sign].append(piece.id)
 
     def _see(self, spans: Iterable[tuple[datetime, datetime]]) -> None:
         """Have all articles of these spans of time on the board."""
@@ -348,20 +355,16 @@ class Board:
 
     def _alike(self, piece: StoryPiece) -> list[int]:
         """Articles that share three words of the headline, the whole of it, a clue or the address."""
-        shared: dict[int, int] = defaultdict(int)
         words = headline(piece.title).words
-        for sign in _signs(piece):
-            weight = 1 if sign[0] == "w" else _SURE
-            for other in self._index[sign]:
-                shared[other] += weight
-        return [
+        shared = Counter(chain.from_iterable(self._by_word.get(word, ()) for word in words))
+        found = {o for sign in _signs(piece) for o in self._by_sign.get(sign, ())}
+        found.update(
             other
             for other, count in shared.items()
-            if count >= 3
-            and other != piece.id
-            and (count >= _SURE or overlap(words, headline(self._pieces[other].title).words) >= 0.30)
-            and abs(self._pieces[other].published_at - piece.published_at) <= LONG_WINDOW
-        ]
+            if count >= 3 and overlap(words, headline(self._pieces[other].title).words) >= 0.30
+        )
+        found.discard(piece.id)
+        return [o for o in found if abs(self._pieces[o].published_at - piece.published_at) <= LONG_WINDOW]
 
     # ------------------------------------------------------------------ who belongs where
 
@@ -423,10 +426,8 @@ def _around(piece: StoryPiece) -> tuple[datetime, datetime]:
 
 
 def _signs(piece: StoryPiece) -> Iterator[str]:
-    """What an article is found by."""
-    own = headline(piece.title)
-    yield from ("w" + word for word in own.words)
-    yield "t" + own.plain
+    """What an article is found by, besides the words of its headline."""
+    yield "t" + headline(piece.title).plain
     yield "u" + piece.canonical_url
     if piece.clue_url is not None:
         yield "u" + piece.clue_url

@@ -12,7 +12,7 @@ from lxml import etree
 from benchmarks import __main__ as bench
 from benchmarks.shared import page
 from benchmarks.shared.export import NEWEST, PACE, write_export
-from benchmarks.shared.measuring import Figure, in_child
+from benchmarks.shared.measuring import Figure, called
 from digest.stories import shingles
 
 
@@ -53,9 +53,17 @@ def test_without_a_peer_the_figure_itself_is_held_to_the_bar() -> None:
     assert not Figure("x", [(0.5, None)], "ms", at_most=0).ok
 
 
+def test_a_child_says_what_it_took(tmp_path: Path) -> None:
+    path = write_export(tmp_path / "one.xml", 100)
+    sample = called("benchmarks.shared.peers:iterparse", path=str(path))
+    assert sample.result == 102  # attachments are items too
+    assert 0 < sample.cpu < 5
+    assert 5 < sample.peak_mb < 100
+
+
 def test_a_child_that_fails_fails_the_run() -> None:
     with pytest.raises(RuntimeError, match="no attribute"):
-        in_child("benchmarks.shared.export:write_export", path="a.xml", count=1)
+        called("benchmarks.shared.export:write_export", path="a.xml", count=1)
 
 
 def test_an_export_is_the_same_each_time_and_its_texts_are_not(tmp_path: Path) -> None:

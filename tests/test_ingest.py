@@ -222,19 +222,19 @@ def test_what_was_stored_before_a_failure_stays_and_the_rest_follows(
     database: Database, fetcher: Fetcher, boxes: Any
 ) -> None:
     shelf(database, "one")
-    items = [raw(n) for n in range(600)]
-    boxes["one"] = [*items[:450], ValueError("torn"), *items[450:]]
+    items = [raw(n) for n in range(700)]
+    boxes["one"] = [*items[:650], ValueError("torn"), *items[650:]]
     (report,) = ingest.refresh(database, fetcher, at=T)
     assert [code for code, _ in report.errors] == ["unreadable"]
-    assert count(database) == 400
+    assert count(database) == 500
     assert column(database, "one", "imported_at") is None
     assert column(database, "one", "state") == {}
     boxes["one"] = items
     (report,) = ingest.refresh(database, fetcher, at=T + HOUR, names=["one"])
-    assert (report.new, report.unchanged) == (200, 400)
+    assert (report.new, report.unchanged) == (200, 500)
     with database.reading() as session:
         late = session.scalars(select(m.Article.eligible_at).order_by(m.Article.id.desc()).limit(1)).one()
-    assert late == T - 599 * timedelta(minutes=1), "still the first import"
+    assert late == T - 699 * timedelta(minutes=1), "still the first import"
 
 
 def test_a_poisoned_article_costs_itself(database: Database, fetcher: Fetcher, boxes: Any) -> None:

@@ -685,6 +685,17 @@ def test_a_move_for_a_while_is_not_believed() -> None:
     assert state["moves"] == 2
 
 
+def test_the_same_bytes_are_not_read_again_where_a_server_knows_no_conditions() -> None:
+    url = "https://news.example/feed"
+    site = Pages({url: RSS.format("").encode()})
+    source = KINDS["feed"](url, {}, site)
+    first = source.fetch({})
+    again = source.fetch(dict(first.state))
+    assert (first.not_modified, again.not_modified) == (False, True)
+    site.pages[url] = RSS.format("<item><title>New</title><link>https://news.example/9</link></item>").encode()
+    assert not source.fetch(dict(again.state)).not_modified
+
+
 # ----------------------------------------------------------------------------- other people's files
 
 

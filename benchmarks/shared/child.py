@@ -1,22 +1,18 @@
-"""The child of `measuring.in_child`: calls one function and says on its last line what that took."""
+"""The child of `measuring.called`: calls one function and says on its last line what that took."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import sys
+from dataclasses import asdict
 
-from benchmarks.shared.measuring import Clock, peak_mb
+from benchmarks.shared.measuring import sample_of
 
 
 def main(function: str, arguments: str) -> None:
-    module, _, name = function.partition(":")
     logging.getLogger("digest").setLevel(logging.ERROR)
-    call = getattr(importlib.import_module(module), name)
-    with Clock() as clock:
-        result = call(**json.loads(arguments))
-    print(json.dumps({"wall": clock.wall, "cpu": clock.cpu, "peak_mb": peak_mb(), "result": result}))
+    print(json.dumps(asdict(sample_of(function, json.loads(arguments)))))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ class Databases:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._cluster: Cluster | None = None
+        self._templates: dict[str, str] = {}
         self._made = 0
 
     @property
@@ -35,23 +36,34 @@ class Databases:
         if kind == "SQLite":
             home = self.folder / f"database-{self._made}"
             home.mkdir()
-            yield _migrated(f"sqlite:///{home}/digest.sqlite3")
+            shutil.copyfile(self._template(kind), home / "digest.sqlite3")
+            yield f"sqlite:///{home}/digest.sqlite3"
             shutil.rmtree(home)
         else:
-            name = self.cluster.create()
-            yield _migrated(self.cluster.url(name))
+            name = self.cluster.create(self._template(kind))
+            yield self.cluster.url(name)
             self.cluster.drop(name)
+
+    def _template(self, kind: str) -> str:
+        """What fresh databases of that kind are copies of: migrations run once."""
+        if kind not in self._templates:
+            if kind == "SQLite":
+                self._templates[kind] = str(self.folder / "template.sqlite3")
+                _migrate(f"sqlite:///{self._templates[kind]}")
+            else:
+                self._templates[kind] = self.cluster.create()
+                _migrate(self.cluster.url(self._templates[kind]))
+        return self._templates[kind]
 
     def close(self) -> None:
         if self._cluster is not None:
             self._cluster.stop()
 
 
-def _migrated(url: str) -> str:
+def _migrate(url: str) -> None:
     database = Database(url)
     upgrade_schema(database)
     database.close()
-    return url
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from digest.paths import shipped
@@ -66,7 +67,9 @@ class _Base:
 
 
 @dataclass(frozen=True, slots=True)
-class _Post:
+class Post:
+    """An article before it is written down; ``rest``: its creator and labels, as WXR has them."""
+
     title: str
     body: str
     rest: str
@@ -74,10 +77,10 @@ class _Post:
 
 def write_export(path: Path, count: int) -> Path:
     """Write *count* published articles, the newest of `NEWEST`, and attachments between them."""
-    head, bases, words = _sample()
+    head = _sample()[0]
     with path.open("w", encoding="utf-8") as file:
         file.write(head)
-        for n, post in enumerate(_posts(bases, words, count)):
+        for n, post in enumerate(posts(count)):
             file.write(_item(n + 1, post, NEWEST - (count - 1 - n) * PACE))
             if n % 50 == 49:
                 file.write(_attachment(n + 1))
@@ -85,6 +88,7 @@ def write_export(path: Path, count: int) -> Path:
     return path
 
 
+@cache
 def _sample() -> tuple[str, list[_Base], list[str]]:
     """What stands before the sample's items, its long articles, and its words, the most frequent first."""
     text = gzip.decompress((shipped("config") / "sample" / "site.xml.gz").read_bytes()).decode()
@@ -114,8 +118,10 @@ def _rest(item: str) -> str:
     return "\n".join(re.findall(r"<dc:creator>.*?</dc:creator>|<category .*?</category>", item, re.DOTALL))
 
 
-def _posts(bases: list[_Base], words: list[str], count: int) -> Iterator[_Post]:
-    dice, order, late = random.Random(20_000), list[_Base](), deque[_Post](maxlen=100)
+def posts(count: int) -> Iterator[Post]:
+    """*count* articles, the oldest first."""
+    _, bases, words = _sample()
+    dice, order, late = random.Random(20_000), list[_Base](), deque[Post](maxlen=100)
     for n in range(count):
         if late and n % 100 in (24, 49, 74, 98, 99):
             post = dice.choice(late)
@@ -125,12 +131,12 @@ def _posts(bases: list[_Base], words: list[str], count: int) -> Iterator[_Post]:
             order = dice.sample(bases, len(bases))
         base = order.pop()
         title = base.title.reworded(words, 0.6, dice)
-        post = _Post(title, _dressed(n, title, base.body.reworded(words, 0.4, dice)), base.rest)
+        post = Post(title, _dressed(n, title, base.body.reworded(words, 0.4, dice)), base.rest)
         late.append(post)
         yield post
 
 
-def _rewritten(post: _Post, words: list[str], dice: random.Random) -> _Post:
+def _rewritten(post: Post, words: list[str], dice: random.Random) -> Post:
     """Another's text: a word of the headline is another, a paragraph is gone."""
     title, paragraphs = post.title.split(" "), post.body.split("</p>")
     title[dice.randrange(len(title))] = dice.choice(words).capitalize()
@@ -150,7 +156,7 @@ def _dressed(n: int, title: str, body: str) -> str:
     return body
 
 
-def _item(number: int, post: _Post, date: datetime) -> str:
+def _item(number: int, post: Post, date: datetime) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", post.title.lower()).strip("-")
     stamp = f"{date:%Y-%m-%d %H:%M:%S}"
     return (

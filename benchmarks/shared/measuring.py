@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import resource
 import subprocess
@@ -87,13 +88,26 @@ class Sample:
     result: Any
 
 
-def in_child(function: str, **arguments: Any) -> Sample:
-    """Call ``module:function`` in a fresh Python; arguments and result go as JSON. Its import is not timed."""
+def called(function: str, *, apart: bool | int = True, **arguments: Any) -> Sample:
+    """Call ``module:function`` in a fresh Python; arguments and result go as JSON. Its import is not timed.
+
+    Not *apart*: in this one, where only it counts that the call works.
+    """
+    if not apart:
+        return sample_of(function, arguments)
     command = [sys.executable, "-m", "benchmarks.shared.child", function, json.dumps(arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{function} failed:\n{done.stderr}")
     return Sample(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def sample_of(function: str, arguments: dict[str, Any]) -> Sample:
+    module, _, name = function.partition(":")
+    call = getattr(importlib.import_module(module), name)
+    with Clock() as clock:
+        result = call(**arguments)
+    return Sample(clock.wall, clock.cpu, peak_mb(), result)
 
 
 def cpu_seconds() -> float:

@@ -37,8 +37,8 @@ POLL_EVERY = timedelta(minutes=10)
 _BACK_OFF = timedelta(minutes=10)  # doubled with every failure
 _MAX_BACK_OFF = timedelta(hours=6)
 _MAX_RETRY_AFTER = timedelta(days=1)  # a server may ask for more; we ask again after a day
-_CHUNK = 200
-_CHUNK_CHARS = 4_000_000  # so that a chunk of long articles is no heavier than one of short ones
+_CHUNK = 500
+_CHUNK_CHARS = 5_000_000  # so that a chunk of long articles is no heavier than one of short ones
 _MAX_WARNINGS = 20
 _RECENT = timedelta(days=8)  # what a weekly digest may still carry is asked after at every poll
 
@@ -95,7 +95,7 @@ def refresh(
     └ for each           until the budget is spent: the source that is being read then is read to its end
       ├ fetch            the source's lazy items, what it calls itself, its list of topics
       ├ clean            an item that cannot be cleaned is skipped with a reason
-      ├ store, collapse  a transaction for some 200 articles; a chunk that fails is halved until one is left
+      ├ store, collapse  a transaction for some 500 articles; a chunk that fails is halved until one is left
       ├ take out         what the source says is gone
       └ finish           the source's state, last: after a crash everything is read again, and changes nothing
     """

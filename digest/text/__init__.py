@@ -19,7 +19,7 @@ from digest.text.clues import alternative_texts, clue_title, clue_url, without_p
 from digest.text.debris import mend
 from digest.text.images import nearest, picture_of
 from digest.text.markup import paragraphs, safe_html, sanitize
-from digest.text.prose import count_words, cut_sentence, excerpt, plain
+from digest.text.prose import count_words, counted, cut_sentence, excerpt, plain
 from digest.text.titles import clean_title, shorten, slugify
 from digest.types import CleanArticle, RawArticle, Skipped
 
@@ -58,7 +58,7 @@ def clean(raw: RawArticle) -> CleanArticle | Skipped:
         return Skipped("no_link", clean_title(raw.title, limit=80) or strip_controls(link)[:200], "no http(s) address")
     base = (raw.base_url and normal_url(raw.base_url)) or url
     body, repaired = ("", False) if raw.withheld else safe_html(raw.body_html, base)
-    text, picture = plain(body), None
+    (text, words), picture = counted(body), None
     title = clean_title(raw.title, is_html=raw.title_is_html) or _title_from(text, canonical)
     if not title:
         return Skipped("empty", url, "neither title nor text")
@@ -67,7 +67,7 @@ def clean(raw: RawArticle) -> CleanArticle | Skipped:
     return CleanArticle(
         title=title, url=url, canonical_url=canonical, body_html=body, body_text=text,
         excerpt="" if raw.withheld else excerpt(raw.excerpt_html, body, text, raw.description),
-        word_count=count_words(text), image=picture, repaired=repaired,
+        word_count=words, image=picture, repaired=repaired,
     )  # fmt: skip
 
 

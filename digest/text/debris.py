@@ -111,23 +111,24 @@ _BLOCKS = tuple(
     )
     for name in line.split()
 )
-# A dozen searches instead of seventy: each name holds one of these.
+_BLOCK_SELECTOR = ", ".join(_BLOCKS)
+# Each name holds one of these: a body without any of them needs no parser.
 _PARTS = (
     "toc", "-of-contents", "yarpp", "related", "_rp_", "rp4wp", "shar", "addtoany", "essb", "social", "-link", "ads",
     "advert", "mc4wp", "feedflare", "screen-reader", "jeg_ad", "jp-post", "ai_widget",
 )  # fmt: skip
-_BY_PART = {part: tuple(name for name in _BLOCKS if part in name) for part in _PARTS}
+_PART = re.compile("|".join(_PARTS))
 
 
 def without_blocks(html: str) -> str:
     """Remove tables of contents, share bars, related articles and advertisements that name themselves."""
-    named = tuple(n for part in _PARTS if part in html for n in _BY_PART[part] if n[1:] in html)
-    if not named:
+    if _PART.search(html) is None:
         return html
     body = LexborHTMLParser(html).body
-    if body is None:
+    found = body.css(_BLOCK_SELECTOR) if body is not None else []
+    if body is None or not found:
         return html
-    for node in body.css(", ".join(named)):
+    for node in found:
         node.decompose()
     return body.inner_html or ""
 

@@ -25,17 +25,39 @@ _CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff
 
 def plain(html: str) -> str:
     """Return the text of *html*, a line for each block, spaces collapsed."""
+    return "\n".join(map(" ".join, _lines(html)))
+
+
+def counted(html: str) -> tuple[str, int]:
+    """Return what `plain` does, and how many words `count_words` finds in it."""
+    lines = _lines(html)
+    text = "\n".join(map(" ".join, lines))
+    return text, count_words(text) if _may_be_cjk(text) else sum(map(len, lines))
+
+
+def _lines(html: str) -> list[list[str]]:
+    """The words of each line that has any."""
     if "<" in html:
         html = SCRIPT.sub("", html).replace("\r", " ").replace("\n", " ")
         html = _BREAK.sub("\n", html)
         html = _TAG.sub("", _CELL.sub(" ", html) if "</t" in html else html)
-    lines = [" ".join(line.split()) for line in strip_controls(entities.unescape(html)).split("\n")]
-    return "\n".join([line for line in lines if line])
+    lines = [line.split() for line in strip_controls(entities.unescape(html)).split("\n")]
+    return [line for line in lines if line]
+
+
+_FROM_CJK = bytes(range(0xE3, 0xF1))  # what the first byte of such a character is in UTF-8, and of some others
+
+
+def _may_be_cjk(text: str) -> bool:
+    if text.isascii():
+        return False
+    data = text.encode("utf-8", "replace")
+    return len(data.translate(None, _FROM_CJK)) < len(data)
 
 
 def count_words(text: str) -> int:
     """Words by spaces; in scripts without them two characters make one."""
-    if text.isascii() or not (signs := len(_CJK.findall(text))):
+    if not _may_be_cjk(text) or not (signs := len(_CJK.findall(text))):
         return len(text.split())
     return len(_CJK.sub(" ", text).split()) + (signs + 1) // 2
 
