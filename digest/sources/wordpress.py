@@ -75,8 +75,10 @@ class WordPress:
         api, asked = self._api, [i for i in ids if i not in self._met and i.isdecimal()]
         if api is None or not asked:
             return []
-        control = next(iter(self._met), None) or self._any(api)
-        found: list[str] = []
+        control, empty = next(iter(self._met), None), False
+        if control is None:
+            control, empty = self._any(api)
+        found: list[str] = list(asked) if empty else []
         for start in range(0, len(asked) if control else 0, wpapi.PER_PAGE - 1):
             part = asked[start : start + wpapi.PER_PAGE - 1]
             there = self._there(api, [str(control), *part])
@@ -87,10 +89,10 @@ class WordPress:
         return found
 
     @staticmethod
-    def _any(api: wpapi.Api) -> str | None:
-        """A post that is there."""
-        listed, _ = api.listed(_POSTS, per_page=1, _fields="id")
-        return str(listed[0].get("id")) if listed else None
+    def _any(api: wpapi.Api) -> tuple[str | None, bool]:
+        """A post that is there; or whether the site counts none at all, which is more than an empty list."""
+        listed, total = api.listed(_POSTS, per_page=1, _fields="id")
+        return (str(listed[0].get("id")), False) if listed else (None, total == 0)
 
     @staticmethod
     def _there(api: wpapi.Api, ids: Sequence[str]) -> set[str]:
