@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -172,12 +172,29 @@ def test_a_plain_digest_has_the_sections_it_asks_for() -> None:
 def test_places_are_kept_for_each_section_and_none_takes_more_than_its_own() -> None:
     stories = [story(1, 1), story(2, 1), story(3, 1), story(4, 2)]
     kept = capped(stories, Caps(section_min=1, sections=frozenset({1, 2})), maximum=2)
-    assert told(kept) == [IN, (OUT, Reason.MAXIMUM), (OUT, Reason.MAXIMUM), IN]
+    assert told(kept) == [IN, (OUT, Reason.GAVE_WAY), (OUT, Reason.MAXIMUM), ("in", Reason.SECTION_PLACE)]
     full = capped(stories, Caps(section_max=2, sections=frozenset({1, 2})))
     assert told(full) == [IN, IN, (OUT, Reason.SECTION), IN]
     assert told(replace(full, caps=Caps(section_max=1)), {1, 2}) == [
         IN, (OUT, Reason.SECTION), (OUT, Reason.SECTION), IN,
     ]  # fmt: skip
+
+
+def test_places_kept_for_a_section_are_kept_in_the_mails_room_too() -> None:
+    stories = [story(n, 2 if n == 4 else 1, cost=10) for n in range(1, 5)]
+    kept = capped(stories, Caps(section_min=1, sections=frozenset({1, 2})), maximum=4, room=25)
+    assert kept.items(kept.pick(0, kept.everything)) == [(1, 1), (4, 2), (0, 2)]
+    assert told(kept) == [IN, (OUT, Reason.GAVE_WAY), (OUT, Reason.NO_ROOM), ("in", Reason.SECTION_PLACE)]
+    tight = replace(kept, limits=replace(kept.limits, room=15))
+    assert told(tight) == [IN, *[(OUT, Reason.NO_ROOM)] * 3], "no mail is longer than it may be"
+
+
+def test_a_topic_that_is_silent_finds_its_stories_and_heads_no_section() -> None:
+    stories = [story(1, 1, primary=1), story(2, 2), story(3, 1, 2), story(4, 3)]
+    p = replace(capped(stories, Caps(sections=frozenset({1, 2}))), silent=frozenset({1}))
+    assert shown(p, {1, 2}) == [(1, 0), (2, 2), (3, 2)]
+    assert shown(p, {1}) == [(1, 0), (3, 0)]
+    assert shown(p, set()) == [(1, 0), (4, 0), (2, 2), (3, 2)]
 
 
 def test_more_like_this_is_left_out() -> None:
@@ -191,9 +208,17 @@ def test_more_like_this_is_left_out() -> None:
 # A second picking, slow and in plain sets, straight from the words of docs/selection.md.
 
 
-def slow(stories: Sequence[Story], caps: Caps, limits: Limits, topics: set[int], seen: set[int]) -> list[int]:
+def slow(
+    stories: Sequence[Story],
+    caps: Caps,
+    limits: Limits,
+    topics: Set[int],
+    seen: Set[int],
+    silent: Set[int] = frozenset(),
+) -> list[int]:
+    """Ids of the stories in the order in which they get their room."""
     order = [1, 2, 3, 4, 5, 6]
-    heads = topics or caps.sections
+    heads = (topics or caps.sections) - silent
     open_ = [s for s in stories if s.id not in seen and (not topics or s.topics & topics)]
     got: list[Story] = []
 
@@ -230,7 +255,7 @@ def slow(stories: Sequence[Story], caps: Caps, limits: Limits, topics: set[int],
     for s in open_:
         if len(got) < limits.maximum and s not in got and fits(s):
             got.append(s)
-    return sorted(s.id for s in got) if len(got) >= limits.minimum else []
+    return [s.id for s in got] if len(got) >= limits.minimum else []
 
 
 @st.composite
@@ -260,37 +285,52 @@ drawn_caps = st.builds(
 
 @settings(max_examples=400)
 @given(drawn_stories(), drawn_caps, st.frozensets(st.integers(1, 6), max_size=4), st.sets(st.integers(1, 10)),
-       st.integers(1, 3), st.integers(0, 6), st.sampled_from([95_000, 60, 25]))  # fmt: skip
+       st.integers(1, 3), st.integers(0, 6), st.sampled_from([95_000, 60, 25]),
+       st.frozensets(st.integers(1, 6), max_size=2))  # fmt: skip
 def test_no_rule_is_broken_whatever_is_asked_for(
-    stories: list[Story], caps: Caps, topics: frozenset[int], seen: set[int], minimum: int, extra: int, room: int
+    stories: list[Story],
+    caps: Caps,
+    topics: frozenset[int],
+    seen: set[int],
+    minimum: int,
+    extra: int,
+    room: int,
+    silent: frozenset[int],
 ) -> None:
     limits = Limits(minimum, minimum + extra, room, section_cost=3)
     p = capped(stories, caps)
-    p = replace(p, limits=limits)
+    p = replace(p, limits=limits, silent=silent)
     taken = sum(1 << (n - 1) for n in seen if n <= len(stories))
     places, reach = p.taste(topics)
     outcome = p.pick(places, reach & ~taken)
-    expected = slow(stories, caps, limits, set(topics), seen)
+    expected = slow(stories, caps, limits, topics, seen, silent)
     chosen = [i + 1 for i in bits(p.choose(places, reach & ~taken))]
-    assert (chosen if len(chosen) >= minimum else []) == expected
+    assert (chosen if len(chosen) >= minimum else []) == sorted(expected)
 
     items = [(a, s) for a, s in p.items(outcome) if a]
     picked = sorted(a for a, _ in items)
-    assert picked == expected[: len(picked)], "the room takes from the end"
+    assert picked == sorted(expected[: len(picked)]), "the room takes from the end"
     assert sum(10 for _ in items) + 3 * len({s for _, s in items if s}) <= room
     assert [s for _, s in items] == sorted(s for _, s in items), "sections stand in the order of the site"
+    heads = (topics or caps.sections) - silent
     for article, section in items:
-        mine, heads = stories[article - 1], topics or caps.sections
+        mine = stories[article - 1]
         assert section == (mine.primary if mine.primary in heads else min(mine.topics & heads, default=0))
 
     verdicts = p.explain(places, reach, taken, outcome)
     assert list(verdicts) == [s.id for s in stories]
     assert sorted(n for n, (v, _) in verdicts.items() if v == "in") == picked
+    without = replace(p, caps=replace(caps, section_min=0))
+    freely = {a for a, _ in without.items(without.pick(places, reach & ~taken)) if a}
     for n, (_, reason) in verdicts.items():
-        assert (reason in (Reason.PICKED, Reason.PINNED)) == (n in picked)
+        assert (reason in (Reason.PICKED, Reason.PINNED, Reason.SECTION_PLACE)) == (n in picked)
+        assert (reason is Reason.SECTION_PLACE) == (n in picked and n not in freely and not stories[n - 1].pinned)
+        assert (reason is Reason.GAVE_WAY) <= (n in freely and n not in picked and bool(caps.section_min))
         assert (reason is Reason.SEEN) == (n in seen and bool(not topics or stories[n - 1].topics & topics))
         assert (reason is Reason.MINIMUM) <= (not expected)
-        assert (reason is Reason.NO_ROOM) == (n in expected and n not in picked)
+        assert (reason is Reason.NO_ROOM) <= (n in expected and n not in picked)
+        if n in expected and n not in picked:
+            assert reason is (Reason.GAVE_WAY if picked and caps.section_min and n in freely else Reason.NO_ROOM)
     assert outcome == replace(p).pick(places, reach & ~taken), "another process picks the same"
 
 

@@ -256,10 +256,26 @@ def row_of(session: Session, topic: Topic) -> TopicRow:
     return _topic_rows(session, [topic])[0]
 
 
-def topic_order(session: Session) -> list[int]:
+def topic_order(session: Session, kind: str | None = None) -> list[int]:
     """Topic ids in the one order that sections of every mail follow: categories, then tags, the most used first."""
     query = _shown().order_by(Topic.kind, Topic.articles.desc(), Topic.slug)
+    if kind is not None:
+        query = query.where(Topic.kind == kind)
     return list(session.scalars(query.with_only_columns(Topic.id)))
+
+
+def hidden_topics(session: Session) -> frozenset[int]:
+    """Ids of the topics that an editor hid."""
+    return frozenset(session.scalars(select(Topic.id).where(Topic.hidden)))
+
+
+def became(session: Session, topics: Iterable[int]) -> dict[int, int]:
+    """Each of these ids → the topic it is now: the one it went into where it was merged."""
+    now = {topic: topic for topic in topics}
+    for part in chunks(sorted(now)):
+        gone = select(Topic.id, Topic.merged_into).where(Topic.id.in_(part), Topic.merged_into.is_not(None))
+        now |= {topic: into for topic, into in session.execute(gone) if into is not None}
+    return now
 
 
 def find_topic(session: Session, kind: str, slug: str) -> Topic | None:

@@ -106,9 +106,9 @@ def _near(a: int, b: int, percent: int, least: int) -> bool:
 
 
 class Choice:
-    """One choice under way. ``open``: what may still be taken; ``places``: how many more."""
+    """One choice under way. ``open``: what may still be taken; ``places``: how many more; ``order``: as taken."""
 
-    __slots__ = ("_alike", "_groups", "_left", "_of", "_sections", "chosen", "open", "places")
+    __slots__ = ("_alike", "_groups", "_left", "_of", "_sections", "chosen", "open", "order", "places")
 
     def __init__(
         self,
@@ -119,13 +119,14 @@ class Choice:
         sections: Sequence[Group],
         alike: Sequence[int],
     ) -> None:
-        self.open, self.chosen, self.places = available, 0, maximum
+        self.open, self.chosen, self.places, self.order = available, 0, maximum, list[int]()
         self._groups, self._of, self._sections, self._alike = groups, of, sections, alike
         self._left = [g.most for g in groups]
 
     def take(self, i: int) -> None:
         b = 1 << i
         self.chosen |= b
+        self.order.append(i)
         self.open &= ~b
         self.places -= 1
         left = self._left
@@ -156,7 +157,8 @@ class Choice:
                 if here and self.places and (self.chosen & section).bit_count() < n:
                     self.take((here & -here).bit_length() - 1)
 
-    def fill(self) -> int:
+    def fill(self) -> list[int]:
+        """The best of what is open, until no place is left. Returns all that was taken, in that order."""
         while self.places and self.open:
             self.take((self.open & -self.open).bit_length() - 1)
-        return self.chosen
+        return self.order

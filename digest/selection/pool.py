@@ -5,13 +5,13 @@ story), so that what is unseen, matching and within the limits is a few machine 
 
     Pool.pick(places, available)
     ├ choose    which stories: pins, then the places kept for sections, then the best that no cap keeps out
-    └ lay out   best first into their sections, until the mail has no room; sections in the site-wide order
+    └ lay out   in that order into their sections, until the mail has no room; sections in the site-wide order
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 
@@ -21,12 +21,16 @@ from digest.selection.story import MORE, NOTHING, Limits, Outcome, Reason, Story
 
 @dataclass(frozen=True)
 class Pool:
-    """Stories, best first, and the site-wide order of topics (ids); sections stand in that order."""
+    """Stories, best first, and the site-wide order of topics (ids); sections stand in that order.
+
+    ``silent``: topics that are found by and counted, but head no section, such as hidden ones.
+    """
 
     stories: Sequence[Story]
     topic_order: Sequence[int] = ()
     limits: Limits = field(default_factory=Limits)
     caps: Caps = field(default_factory=Caps)
+    silent: frozenset[int] = frozenset()
 
     @cached_property
     def everything(self) -> int:
@@ -87,9 +91,16 @@ class Pool:
         return sum(1 << i for i, s in enumerate(self.stories) if s.pinned)
 
     @cached_property
-    def _headings(self) -> int:
-        """Places of the topics that head sections where a reader chose none; 0: no sections."""
-        return sum(1 << self.rank_of[t] for t in self.caps.sections if t in self.rank_of)
+    def _silent(self) -> int:
+        return sum(1 << self.rank_of[t] for t in self.silent if t in self.rank_of)
+
+    @cached_property
+    def _own_headings(self) -> int:
+        return sum(1 << self.rank_of[t] for t in self.caps.sections if t in self.rank_of) & ~self._silent
+
+    def _headings(self, places: int) -> int:
+        """Places of the topics that head sections: what the reader chose, else what the digest says; 0: no sections."""
+        return places & ~self._silent if places else self._own_headings
 
     @cached_property
     def _alike(self) -> list[int]:
@@ -110,25 +121,25 @@ class Pool:
 
     @cached_property
     def _own_sections(self) -> list[Group]:
-        return self._limited(self._headings)
+        return self._limited(self._own_headings)
 
-    def _limited(self, places: int) -> list[Group]:
+    def _limited(self, headings: int) -> list[Group]:
         """The sections that may overflow."""
         most = self.caps.section_max
-        return [Group(m, most, Reason.SECTION) for m in self._section_masks(places) if m.bit_count() > most]
+        return [Group(m, most, Reason.SECTION) for m in self._section_masks(headings) if m.bit_count() > most]
 
     def _sections(self, places: int) -> list[Group]:
         if not self.caps.section_max:
             return []
-        return self._limited(places) if places else self._own_sections
+        return self._limited(self._headings(places)) if places else self._own_sections
 
-    def _section_masks(self, places: int) -> list[int]:
+    def _section_masks(self, headings: int) -> list[int]:
         """The stories of each section, in the order of the sections: `_section` for all stories at once."""
         primary = 0
-        for place in bits(places):
+        for place in bits(headings):
             primary |= self._is_primary[place]
         masks, rest = [], self.everything & ~primary
-        for place in bits(places):
+        for place in bits(headings):
             masks.append(self._is_primary[place] | self._reach[place] & rest)
             rest &= ~self._reach[place]
         return masks
@@ -146,47 +157,49 @@ class Pool:
 
     def pick(self, places: int, available: int) -> Outcome:
         """The outcome for a taste's *places* and its *available* (unseen, reached) stories. Pure and deterministic."""
-        if available.bit_count() < self.limits.minimum:
-            return NOTHING
+        wanted = min(available.bit_count(), self.limits.maximum)
+        order: Iterable[int] = islice(bits(available), self.limits.maximum)
         if self._binding:
-            available = self.choose(places, available)
-            if available.bit_count() < self.limits.minimum:
-                return NOTHING
-        places = places or self._headings
+            order = taken = self._taken(places, available)
+            wanted = len(taken)
+        if wanted < self.limits.minimum:
+            return NOTHING
+        headings = self._headings(places)
         sections: dict[int, int] = {}
         room, shown = self.limits.room, 0
-        for i in islice(bits(available), self.limits.maximum):
-            section = self._section(i, places)
+        for i in order:
+            section = self._section(i, headings)
             cost = self.stories[i].cost + (self.limits.section_cost if section >= 0 and section not in sections else 0)
             if cost > room:
                 break  # the order is kept: what finds no room now comes first next time
             room -= cost
             sections[section] = sections.get(section, 0) | 1 << i
-            shown |= 1 << i
+            shown += 1
         picked = tuple((self._topic_at[s] if s >= 0 else 0, sections[s]) for s in sorted(sections))
-        wanted = min(available.bit_count(), self.limits.maximum)
-        if picked and shown.bit_count() < wanted:
-            return (*picked, (MORE, wanted - shown.bit_count()))
-        return picked
+        return (*picked, (MORE, wanted - shown)) if picked and shown < wanted else picked
 
     def choose(self, places: int, available: int) -> int:
         """The stories that limits and caps allow, the mail's room aside."""
+        return sum(1 << i for i in self._taken(places, available))
+
+    def _taken(self, places: int, available: int) -> list[int]:
+        """`choose`, in the order in which they get their room: places kept for a section are kept in the mail too."""
         if not self._binding:
-            return sum(1 << i for i in islice(bits(available), self.limits.maximum))
+            return list(islice(bits(available), self.limits.maximum))
         groups, index = self._groups[1 if places else 0]
         choice = Choice(available, self.limits.maximum, groups, index, self._sections(places), self._alike)
         choice.pins(available & self._pinned)
         if self.caps.section_min:
-            choice.reserve(self._section_masks(places or self._headings), self.caps.section_min)
+            choice.reserve(self._section_masks(self._headings(places)), self.caps.section_min)
         return choice.fill()
 
-    def _section(self, story: int, places: int) -> int:
-        """Place of the section a story stands in: its primary category's if chosen, else the first; -1: none fits."""
-        if not places:
+    def _section(self, story: int, headings: int) -> int:
+        """Place of the section a story stands in: its primary category's if that is one, else the first; -1: none."""
+        if not headings:
             return -1
-        if places & self._primary_bit[story]:
+        if headings & self._primary_bit[story]:
             return self._primary_bit[story].bit_length() - 1
-        mine = places & self._topic_bits[story]
+        mine = headings & self._topic_bits[story]
         return (mine & -mine).bit_length() - 1
 
     def items(self, outcome: Outcome) -> list[tuple[int, int]]:
@@ -207,18 +220,25 @@ class Pool:
 
     def explain(self, places: int, reach: int, seen: int, outcome: Outcome) -> dict[int, tuple[str, Reason]]:
         """Story id → (in | out, reason): exactly one for every story of the pool."""
-        shown = 0
-        for section, here in outcome:
-            shown |= here if section != MORE else 0
-        chosen = self.choose(places, reach & ~seen)
+        shown, available = _shown(outcome), reach & ~seen
+        chosen = self.choose(places, available)
         refused = self._refused(places, chosen)
+        freely = self._shown_freely(places, available) if shown and self.caps.section_min else shown
         verdicts = {}
         for i, story in enumerate(self.stories):
-            if 1 << i & shown:
-                verdicts[story.id] = "in", Reason.PINNED if story.pinned else Reason.PICKED
+            b = 1 << i
+            if b & shown:
+                reason = Reason.PICKED if b & freely else Reason.SECTION_PLACE
+                verdicts[story.id] = "in", Reason.PINNED if story.pinned else reason
+            elif b & freely and i not in refused:
+                verdicts[story.id] = "out", Reason.GAVE_WAY
             else:
                 verdicts[story.id] = "out", self._left_out(i, reach, seen, chosen, refused)
         return verdicts
+
+    def _shown_freely(self, places: int, available: int) -> int:
+        """What a mail would show that kept no places for sections."""
+        return _shown(replace(self, caps=replace(self.caps, section_min=0)).pick(places, available))
 
     def _left_out(self, i: int, reach: int, seen: int, chosen: int, refused: Mapping[int, Reason]) -> Reason:
         b = 1 << i
@@ -247,3 +267,8 @@ class Pool:
             if reason is not None:
                 refused[i] = reason
         return refused
+
+
+def _shown(outcome: Outcome) -> int:
+    """The stories of an outcome."""
+    return sum(here for section, here in outcome if section != MORE)

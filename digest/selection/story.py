@@ -14,6 +14,7 @@ class Reason(StrEnum):
 
     PICKED = "picked"
     PINNED = "pinned by an editor"
+    SECTION_PLACE = "in a place kept for its section"
     ALSO = "also"  # shown as a near-duplicate of the article above
     SEEN = "already in an earlier edition"
     FRESH = "still in its grace period"
@@ -25,10 +26,12 @@ class Reason(StrEnum):
     SECTION = "its section is full"
     ALIKE = "much like another story of the mail"
     MAXIMUM = "over the maximum"
+    GAVE_WAY = "its place was kept for another section"
     NO_ROOM = "no room left in the mail"
     MINIMUM = "under the minimum"
     EXCLUDED = "removed by an editor"
     GONE = "no longer published"
+    CHANGED = "no longer taken by the rule"
 
 
 @dataclass(frozen=True, slots=True)
