@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from digest import ledger
 from digest.audience import Keys
@@ -99,6 +103,24 @@ def newsroom(db: Database, *, readers: int = 3, articles: int = 4, **digest: Any
         for address in addresses:
             build.subscription(session, morning, build.subscriber(session, address))
         return addresses
+
+
+def commands(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
+    """Runs a command on the database at *url*; what it prints with ``--json``, line by line."""
+    from click.testing import CliRunner
+
+    from digest.cli import cli
+
+    monkeypatch.setenv("DIGEST_DATABASE__URL", url)
+    monkeypatch.setenv("DIGEST_DATA_DIR", str(folder))
+    (folder / "none.toml").touch()
+
+    def said(*words: str) -> list[dict[str, Any]]:
+        done = CliRunner().invoke(cli, ["--config", str(folder / "none.toml"), *words, "--json"])
+        assert done.exit_code == 0, done.output
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return said
 
 
 def arrivals(office: Office, addresses: Iterable[str]) -> list[int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from digest.errors import RuleError, UsageError
 from digest.types import FeedSelector, TopicKind, TopicRef
 from tests import build
 from tests.build import T
+from tests.office import Office, commands
 from tests.test_catalogue import HOUR, assert_counts_are_true, category, pick, put, raw, recounted, tag
 
 
@@ -280,26 +282,114 @@ def _clean(given: Any) -> Any:
     return clean(given)
 
 
+# ----------------------------------------------------------------------------- what digests and readers said before
+
+
+AT = T.replace(hour=7) + timedelta(days=1)
+
+
+def change(office: Office, wishes: dict[str, Any] | None = None, **fields: Any) -> None:
+    selection = editions.Wishes(**wishes) if wishes else None
+    office.setup.change("morning", editions.DigestFields(selection=selection, **fields))
+
+
+def told(office: Office, email: str | None = None) -> tuple[list[tuple[str, str | None]], dict[str, str]]:
+    """Titles and sections of the picks; reasons of the others."""
+    data = office.preview("morning", AT, email).data
+    out = {c["title"]: c["reason"] for c in data["candidates"] if c["verdict"] == "out"}
+    return [(p["title"], p["section"]) for p in data["picks"]], out
+
+
+@pytest.mark.parametrize("named", ["old", "merged"])
+def test_old_names_in_a_digest_mean_the_topic_they_became(database: Database, source: m.Source, named: str) -> None:
+    given = [raw(n, title=f"T{n}", topics=(category("Old" if n % 2 else "Sport"),)) for n in range(1, 7)]
+    given += [raw(7, title="T7", topics=(category("Gulf", "old"),), body_html="<p>" + "word " * 700)]
+    put(database, source, *given)
+    office = Office(database)
+    with database.transaction() as session:
+        build.publication(session)
+        build.digest(session)
+        old = catalogue.find_topic(session, "category", "old")
+        reader = build.subscriber(session, "reader@example.org")
+        digest = session.scalars(select(m.Digest)).one()
+        build.subscription(session, digest, reader, topics=[old] if old else [])
+    score = "recency=.001,length=.1,topic:category:old=1"
+    wishes = {"quotas": ("category:old=2",), "sections": "category", "score": score}
+    change(office, wishes, where="category:old or category:sport", grace="0m", lookback="9d")
+    before = told(office), told(office, "reader@example.org")
+    if named == "old":
+        editions.rename_topic(database, "category:old", "New", slug="new")
+    else:
+        put(database, source, raw(99, title="Elsewhere", withheld=True, topics=(category("New"),)))
+        editions.merge_topics(database, "category:old", "category:new")
+    put(database, source, *(replace(g, title=f"{g.title}") for g in given), at=T + HOUR)
+
+    def now(what: tuple[Any, Any]) -> tuple[Any, Any]:
+        return [(title, "New" if section == "Old" else section) for title, section in what[0]], what[1]
+
+    assert (told(office), told(office, "reader@example.org")) == (now(before[0]), now(before[1]))
+    assert len(before[0][1]) == 2
+    assert "over the quota of its topic" in before[0][1].values()
+    change(office, {"quotas": ("category:old=1",)})
+    assert len(told(office)[1]) == 3
+
+
+def test_two_names_of_one_topic_have_the_smaller_quota_and_the_greater_weight(
+    database: Database, source: m.Source
+) -> None:
+    given = raw(1, title="One", topics=(tag("a"),)), raw(2, title="Two", topics=(tag("b"),)), raw(3, title="Three")
+    put(database, source, *given)
+    office = Office(database)
+    with database.transaction() as session:
+        build.publication(session)
+        build.digest(session)
+    change(office, {"quotas": ("tag:a=3", "tag:b=1"), "score": "topic:tag:a=.25,topic:tag:b=.5"}, grace="0m")
+    editions.merge_topics(database, "tag:a", "tag:b")
+    data = office.preview("morning", AT).data
+    scores = {c["title"]: c["score"]["total"] for c in data["candidates"]}
+    assert scores == {"One": 0.5, "Two": 0.5, "Three": 0.0}
+    assert [p["title"] for p in data["picks"]] == ["One", "Three"]
+
+
+def test_a_hidden_topic_in_a_digest_is_found_and_counted_but_heads_nothing(
+    database: Database, source: m.Source
+) -> None:
+    topics = {1: (category("Desk"),), 2: (category("Desk"), category("Sport")), 3: (category("Sport"),)}
+    put(database, source, *(raw(n, title=f"T{n}", topics=t) for n, t in topics.items()))
+    office = Office(database)
+    with database.transaction() as session:
+        build.publication(session)
+        digest = build.digest(session)
+        desk = catalogue.find_topic(session, "category", "desk")
+        assert desk
+        build.subscription(session, digest, build.subscriber(session, "reader@example.org"), topics=[desk])
+    wishes = {"quotas": ("category:desk=1",), "sections": "category"}
+    change(office, wishes, where="category:desk or category:sport", grace="0m")
+    editions.hide_topic(database, "category:desk")
+    assert told(office) == ([("T1", ""), ("T3", "Sport")], {"T2": "over the quota of its topic"})
+    assert told(office, "reader@example.org")[0] == [("T1", "")]
+
+
+def test_overlap_is_told_through_old_names_and_children(database: Database, source: m.Source) -> None:
+    put(database, source, raw(1, topics=(category("Kenya", "africa"), category("Africa"), category("Asia"))))
+    office = Office(database)
+    for slug, where in (("africa", "category:africa"), ("kenya", "category:kenya"), ("asia", "category:asia")):
+        office.setup.add(slug, editions.DigestFields(where=where, schedule="0 7 * * *"), T)
+    assert office.setup.overlapping("kenya") == ["africa"]
+    editions.rename_topic(database, "category:africa", "The Continent")
+    office.setup.add("again", editions.DigestFields(where="category:the-continent!only", schedule="0 7 * * *"), T)
+    assert office.setup.overlapping("again") == ["africa"]
+
+
 # ----------------------------------------------------------------------------- the command
 
 
 def test_the_commands_print_the_topic(database_url: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from click.testing import CliRunner
-
-    from digest.cli import cli
-
     base = Database(database_url)
     with base.transaction() as session:
         build.article(session, categories=["World"], tags=["a", "b"])
     base.close()
-    monkeypatch.setenv("DIGEST_DATABASE__URL", database_url)
-    monkeypatch.setenv("DIGEST_DATA_DIR", str(tmp_path))
-    (tmp_path / "none.toml").touch()
-
-    def said(*words: str) -> list[dict[str, Any]]:
-        done = CliRunner().invoke(cli, ["--config", str(tmp_path / "none.toml"), *words, "--json"])
-        assert done.exit_code == 0, done.output
-        return [json.loads(line) for line in done.output.splitlines()]
+    said = commands(database_url, tmp_path, monkeypatch)
 
     def topic(slug: str, name: str, count: int = 1) -> dict[str, Any]:
         return {"kind": "tag", "slug": slug, "name": name, "parent": None, "count": count}

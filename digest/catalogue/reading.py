@@ -58,10 +58,7 @@ def _compiled(session: Session, rule: Rule, tree: Tree) -> ColumnElement[bool]:
 
 def _any_of(session: Session, terms: Sequence[Term], tree: Tree) -> ColumnElement[bool]:
     """True where one of *terms* holds: the terms of a field become one look-up."""
-    alone = ids_of(session, "category", {t.value for t in terms if t.field == "category" and t.only})
-    whole = ids_of(session, "category", {t.value for t in terms if t.field == "category" and not t.only})
-    topics = alone | {below for topic in whole for below in tree.down(topic)}
-    topics |= ids_of(session, "tag", {t.value for t in terms if t.field == "tag"})
+    topics = ids_of_terms(session, terms, tree)
     authors = [t.value for t in terms if t.field == "author"]
     sources = [t.value for t in terms if t.field == "source"]
     conditions = [speaks(t.value) for t in terms if t.field == "language"]
@@ -72,6 +69,15 @@ def _any_of(session: Session, terms: Sequence[Term], tree: Tree) -> ColumnElemen
     if sources:
         conditions.append(exists().where(Source.id == Article.source_id, Source.slug.in_(sources)))
     return or_(false(), *conditions)
+
+
+def ids_of_terms(session: Session, terms: Sequence[Term], tree: Tree | None = None) -> set[int]:
+    """Ids of the topics that *terms* name: of a category with all below it, unless it is named alone."""
+    alone = ids_of(session, "category", {t.value for t in terms if t.field == "category" and t.only})
+    whole = ids_of(session, "category", {t.value for t in terms if t.field == "category" and not t.only})
+    tree = tree or Tree.load(session)
+    topics = alone | {below for topic in whole for below in tree.down(topic)}
+    return topics | ids_of(session, "tag", {t.value for t in terms if t.field == "tag"})
 
 
 def about(topics: Iterable[int]) -> ColumnElement[bool]:

@@ -27,6 +27,7 @@ from digest.cli.common import (
     zulu,
 )
 from digest.errors import UsageError
+from digest.types import EditionStatus
 
 if TYPE_CHECKING:
     from digest.bootstrap import App
@@ -152,7 +153,8 @@ def editions_list(door: Door, slug: str | None, limit: int | None, fail_empty: b
 def editions_show(door: Door, id: int, pool: bool, out: Output) -> None:
     """Show an edition and what any reader got in it."""
     with door.app() as app:
-        row = _row(app, id) | _carried(app, id, pool)
+        row = _row(app, id)
+        row |= _carried(app, id, pool, is_open=row["status"] in (EditionStatus.DRAFT, EditionStatus.HELD))
     if out.as_json:
         out.line(row)
         return
@@ -178,11 +180,15 @@ def _row(app: App, edition: int) -> dict[str, Any]:
     return rows[0]
 
 
-def _carried(app: App, edition: int, with_pool: bool) -> dict[str, Any]:
+def _carried(app: App, edition: int, with_pool: bool, *, is_open: bool) -> dict[str, Any]:
+    """What it carries and looked at. One that is still open is shown as it would go out now, and stays as it is."""
     from digest import ledger
     from digest.selection import in_words
 
-    with app.db.reading() as session:
+    editor = app.editor()  # it may want a transaction of its own
+    with app.db.rehearsal() if is_open else app.db.reading() as session:
+        if is_open:
+            editor.look(session, edition)
         carried = ledger.readings.carried(session, edition)
         pool = ledger.editions.pool(session, edition)
         titles = ledger.readings.section_titles(session, {c.section for c in carried} | {p.section for p in pool})

@@ -4,7 +4,8 @@
     ├ open_due     clocks that struck → schedules.decide_due → editions (draft, or skipped with a reason)
     │              every process may try: compare-and-set on the clock and a unique edition let one win
     ├ compose      catalogue.candidates → what each card costs → the pool, snapshot with the house variant's verdicts
-    │              no transaction is held while templates compile and cards are rendered; approval holds here
+    │              no transaction is held while templates compile and cards are rendered; approval holds here.
+    │              Done again before a release that comes later: the same candidates, as they are by then
     ├ release      ONE transaction, serialised: what each reader has had → selection.pick → variants → batches
     └ finish       all batches done → finished
 
@@ -15,7 +16,7 @@ Decides when and in which order, and owns the transactions. What a reader gets i
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,7 +27,7 @@ from sqlalchemy.orm import Session
 from digest import catalogue, ledger, rules, schedules
 from digest.catalogue import marks
 from digest.db import Database, clock
-from digest.editions.ranking import Parts, rank, terms
+from digest.editions.ranking import Parts, Standing, rank
 from digest.errors import RenderError, UsageError
 from digest.ledger.digests import READERS_ZONE
 from digest.models import Article, Digest, Edition, EditionArticle, Schedule, ScheduleClock
@@ -68,6 +69,7 @@ class Gathered:
     view: EditionView
     sections: dict[int, str] = field(default_factory=dict)
     parts: Parts = field(default_factory=dict)
+    left: Sequence[dict[str, Any]] = ()  # rows of the pool before, of what is no candidate any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,11 @@ class Editor:
     # ------------------------------------------------------------------------- compose
 
     def compose(self, edition_id: int) -> None:
-        """Freeze the pool of a draft. A template that fails holds the edition with a sentence."""
+        """The pool of a draft. A template that fails holds the edition with a sentence.
+
+        One that was composed before is composed again, for what editors and sources did meanwhile: its candidates stay
+        those it had, but for what was pinned since.
+        """
         with self._db.reading() as session:
             gathered = self.gather(session, edition_id)
         if gathered is None:
@@ -234,29 +240,50 @@ class Editor:
             return
         with self._db.transaction() as session:
             edition = ledger.editions.lock_edition(session, edition_id)
-            if edition is not None and edition.revision == gathered.revision:
+            untouched = edition is not None and edition.revision == gathered.revision
+            if edition is not None and untouched and edition.status in ledger.editions.OPEN:
                 self.store(session, edition, gathered, costed)
+
+    def look(self, session: Session, edition_id: int) -> None:
+        """Bring the pool of an edition that is still open to what a release would find now; *session* is a rehearsal.
+
+        Does nothing to one that was never composed, nor where its template is broken.
+        """
+        edition = session.get(Edition, edition_id)
+        if edition is None or edition.composed_at is None or (gathered := self.gather(session, edition_id)) is None:
+            return
+        try:
+            costed = self.cost(gathered)
+        except RenderError:
+            return
+        self.store(session, edition, gathered, costed)
 
     def gather(self, session: Session, edition_id: int) -> Gathered | None:
         edition = session.get(Edition, edition_id)
-        if edition is None or edition.composed_at is not None or edition.status not in ledger.editions.OPEN:
+        if edition is None or edition.status not in ledger.editions.OPEN:
             return None
-        recipe = edition.recipe
+        recipe, pinned = edition.recipe, marks.marks(session, edition.digest_id, edition.at).pinned
         found = catalogue.candidates(
             session,
             rules.combine(recipe["rule"], recipe["categories"], recipe["tags"]),
             at=edition.at,
             lookback=timedelta(seconds=recipe["lookback_s"]),
             grace=timedelta(seconds=recipe["grace_s"]),
-            pinned=marks.marks(session, edition.digest_id, edition.at).pinned,
+            pinned=pinned,
         )
+        left: list[dict[str, Any]] = []
+        if edition.composed_at is not None:
+            before = ledger.editions.pool_values(session, edition_id)
+            found = [c for c in found if c.card.id in before or c.card.id in pinned]
+            still = {c.card.id for c in found}
+            left = [row for article, row in before.items() if article not in still]
         topics = {t for c in found for t in c.topics}
         slug = session.get_one(Digest, edition.digest_id).slug
         brand = catalogue.brand(session, self._post.public_url)
         view = view_of(edition, slug, brand, self._post.public_url)
         ranked, parts = rank(session, edition, found)
         titles = ledger.readings.section_titles(session, topics)
-        return Gathered(edition_id, edition.revision, ranked, view, titles, parts)
+        return Gathered(edition_id, edition.revision, ranked, view, titles, parts, left)
 
     def cost(self, gathered: Gathered) -> Costed:
         layout = self._renderer.layout(gathered.view.layout)
@@ -273,20 +300,21 @@ class Editor:
         rows = [
             {
                 "article_id": c.card.id, "rank": rank, "story_id": c.story_id, "topics": list(c.topics),
-                "card": c.card.to_json(), "cost": costed.costs[c.card.id], "verdict": "out",
-                "reason": Reason.FRESH if c.fresh else Reason.MINIMUM,
+                "card": c.card.to_json(), "cost": costed.costs[c.card.id], "verdict": "out", "reason": Reason.MINIMUM,
                 "score": {
                     "primary": c.primary, "sticky": c.sticky, "pinned": c.pinned, "source": c.source,
                     "eligible_at": c.eligible_at.isoformat(), "parts": gathered.parts.get(c.card.id),
+                    "aside": Reason.FRESH if c.fresh else None,
                 },
                 "section": 0, "position": None,
             }
             for rank, c in enumerate(gathered.candidates)
         ]  # fmt: skip
+        for place, row in enumerate(gathered.left, len(rows)):
+            rows.append(row | {"rank": place, "score": row["score"] | {"aside": Reason.CHANGED}})
         ledger.editions.write_pool(session, edition.id, rows)
         edition.recipe = edition.recipe | {
             "brand": brand_to_json(gathered.view.brand), "room": costed.room, "section_cost": costed.section_cost,
-            **terms(session, edition.recipe.get("selection", {}), gathered.sections),
         }  # fmt: skip
         edition.template_hash, edition.composed_at = costed.template_hash, clock(session)
         edition.revision += 1
@@ -302,7 +330,7 @@ class Editor:
                 edition.status, edition.reason = EditionStatus.HELD, reason
 
     def pool(self, session: Session, edition: Edition) -> Pool:
-        """The snapshot as stories of today: what was taken down since, or is too fresh, or removed, stands aside."""
+        """The snapshot as stories and topics of today. What was removed, taken down or is too fresh stands aside."""
         rows = ledger.editions.pool(session, edition.id)
         excluded = marks.marks(session, edition.digest_id, edition.at).excluded
         today = dict(
@@ -312,23 +340,19 @@ class Editor:
                 .where(EditionArticle.edition_id == edition.id, Article.status == ArticleStatus.PUBLISHED)
             ).all()
         )
+        recipe = edition.recipe
+        wanted = recipe.get("selection", {})
+        about = {t for row in rows for t in (*row.topics, row.score.get("primary")) if t}
+        topics = Standing.read(session, wanted, about)
         parts = []
         for row in rows:
-            if row.article_id in excluded:
-                row.verdict, row.reason = "out", Reason.EXCLUDED
-            if row.reason in (Reason.FRESH, Reason.EXCLUDED):
-                continue
-            if row.article_id not in today:
-                row.verdict, row.reason = "out", Reason.GONE
-                continue
-            row.story_id = today[row.article_id]
-            parts.append(_part(row))
-        recipe = edition.recipe
+            row.verdict, row.reason, row.section, row.position = "out", _aside(row, excluded, today), 0, None
+            if not row.reason:
+                row.story_id = today[row.article_id]
+                parts.append(_part(row, topics))
         limits = Limits(recipe["minimum"], recipe["maximum"], recipe["room"], recipe["section_cost"])
-        caps = caps_of(
-            recipe.get("selection", {}), limits.maximum, recipe.get("topic_ids", {}), recipe.get("headings", ())
-        )
-        return Pool(group_stories(parts), catalogue.topic_order(session), limits, caps)
+        caps = caps_of(wanted, limits.maximum, topics.named, topics.headings)
+        return Pool(group_stories(parts), topics.order, limits, caps, topics.hidden)
 
     def house(self, session: Session, edition: Edition, pool: Pool) -> tuple[Outcome, int]:
         """The house variant: all topics, history = the digest's own editions. Writes verdicts, reasons, positions.
@@ -447,11 +471,21 @@ class Editor:
             return ledger.editions.finish_sent(session, clock(session))
 
 
-def _part(row: EditionArticle) -> StoryPart:
+def _aside(row: EditionArticle, excluded: Collection[int], published: Collection[int]) -> str:
+    """Why a row of the snapshot cannot be picked by anybody; '' if it can."""
+    if row.article_id in excluded:
+        return Reason.EXCLUDED
+    if row.article_id not in published:
+        return Reason.GONE
+    return row.score.get("aside") or ""
+
+
+def _part(row: EditionArticle, topics: Standing) -> StoryPart:
     """A row of the snapshot, as selection sees it."""
     known = row.score
+    primary = known.get("primary")
     return StoryPart(
-        row.article_id, row.story_id, frozenset(row.topics), known.get("primary"), row.cost,
+        row.article_id, row.story_id, topics.of(row.topics), primary and topics.now[primary], row.cost,
         authors=tuple(row.card.get("authors", ())), source=known.get("source"), title=row.card["title"],
         pinned=bool(known.get("pinned")),
     )  # fmt: skip

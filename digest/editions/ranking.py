@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from digest import catalogue, schedules, selection
-from digest.catalogue.topics import ids_of
+from digest.catalogue.topics import Tree, ids_of
 from digest.ledger.digests import READERS_ZONE
 from digest.models import Edition, Schedule
 from digest.types import Candidate
@@ -26,7 +27,7 @@ def rank(session: Session, edition: Edition, found: Sequence[Candidate]) -> tupl
     weights = wanted.get("score")
     if not weights:
         return found, {}
-    ids = topic_ids(session, selection.topics_in(wanted))
+    weighed = _weighed(topic_ids(session, selection.topics_in(wanted)), weights)
     sizes = Counter(c.story_id for c in found)
     half = selection.half_life(_period(session, edition))
     parts = {
@@ -36,7 +37,7 @@ def rank(session: Session, edition: Edition, found: Sequence[Candidate]) -> tupl
                 words=c.card.word_count,
                 image=c.card.image is not None,
                 size=sizes[c.story_id],
-                topics=frozenset(name for name, topic in ids.items() if topic in c.topics),
+                topics=frozenset(weighed[topic] for topic in weighed.keys() & set(c.topics)),
             ),
             weights,
             half,
@@ -45,6 +46,12 @@ def rank(session: Session, edition: Edition, found: Sequence[Candidate]) -> tupl
     }
     # The sort is stable: of equal scores the newest comes first, as it was found.
     return sorted(found, key=lambda c: (not c.pinned, not c.sticky, -sum(parts[c.card.id].values()))), parts
+
+
+def _weighed(ids: Mapping[str, int], weights: Mapping[str, float]) -> dict[int, str]:
+    """Topic → the name under which it is weighed: the heaviest one, where a merge made one topic of two."""
+    by_weight = sorted((weights[f"topic:{name}"], name) for name in ids if f"topic:{name}" in weights)
+    return {ids[name]: name for _, name in by_weight}
 
 
 def topic_ids(session: Session, names: Sequence[str]) -> dict[str, int]:
@@ -57,14 +64,36 @@ def topic_ids(session: Session, names: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def terms(session: Session, wanted: Mapping[str, Any], topics: Collection[int]) -> dict[str, Any]:
-    """What an edition keeps beside *wanted*: ids of the topics it names, and which of *topics* head sections."""
-    kind = wanted.get("sections")
-    heads = {t.id for t in catalogue.topic_rows(session, kind)} if kind else set()
-    return {
-        "topic_ids": topic_ids(session, selection.topics_in(wanted)),
-        "headings": sorted(heads.intersection(topics)),
-    }
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What topics are at this moment, as far as a pool needs it: after what an editor did since it was composed.
+
+    ``now``: each topic of the pool → the one it is now; ``named``: what quotas and weights name; ``headings``: ids of
+    the topics that head sections where readers chose none.
+    """
+
+    now: Mapping[int, int]
+    order: Sequence[int]
+    hidden: frozenset[int]
+    headings: frozenset[int]
+    named: Mapping[str, int]
+    tree: Tree
+
+    @classmethod
+    def read(cls, session: Session, wanted: Mapping[str, Any], topics: Collection[int]) -> Standing:
+        kind = wanted.get("sections")
+        return cls(
+            now=catalogue.became(session, topics),
+            order=catalogue.topic_order(session),
+            hidden=catalogue.hidden_topics(session),
+            headings=frozenset(catalogue.topic_order(session, kind)) if kind else frozenset(),
+            named=topic_ids(session, selection.topics_in(wanted)),
+            tree=Tree.load(session),
+        )
+
+    def of(self, topics: Iterable[int]) -> frozenset[int]:
+        """These topics as they are now, and all above them."""
+        return frozenset(self.tree.all_up(self.now[topic] for topic in topics))
 
 
 def _period(session: Session, edition: Edition) -> timedelta | None:

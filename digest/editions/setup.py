@@ -209,12 +209,9 @@ class Setup:
         """Other digests that may pick the same articles: a reader of both gets each story once, from the first."""
         with self._db.reading() as session:
             digest = ledger.digests.find_digest(session, slug)
-            mine = _topics_of(digest)
-            return [
-                d.slug
-                for d in ledger.digests.others(session, digest.id)
-                if not mine or not _topics_of(d) or mine & _topics_of(d)
-            ]
+            mine = _topics_of(session, digest)
+            others = [(d.slug, _topics_of(session, d)) for d in ledger.digests.others(session, digest.id)]
+            return [slug for slug, theirs in others if not mine or not theirs or mine & theirs]
 
 
 _PLAIN = {
@@ -230,10 +227,10 @@ def _listed(value: object) -> Iterable[object]:
     return value if isinstance(value, list | tuple) else ()
 
 
-def _topics_of(digest: Digest) -> set[tuple[str, str]]:
-    """Topics that bring articles in; empty: any article may."""
-    rule = rules.combine(digest.rule, digest.categories, digest.tags)
-    return {(t.field, t.value) for t in rules.terms(rule) if t.field in ("category", "tag")}
+def _topics_of(session: Session, digest: Digest) -> set[int]:
+    """Ids of the topics that bring articles in, those below a category too; empty: any article may."""
+    named = list(rules.terms(rules.combine(digest.rule, digest.categories, digest.tags)))
+    return catalogue.ids_of_terms(session, [t for t in named if t.field in ("category", "tag")])
 
 
 def _check_slug(slug: str) -> None:

@@ -176,6 +176,13 @@ def pool(session: Session, edition_id: int) -> Sequence[EditionArticle]:
     ).all()
 
 
+def pool_values(session: Session, edition_id: int) -> dict[int, dict[str, Any]]:
+    """Article id → its row of the pool, as `write_pool` takes it, best first."""
+    columns = EditionArticle.__table__.c
+    rows = session.execute(select(*columns).where(columns.edition_id == edition_id).order_by(columns.rank)).mappings()
+    return {row["article_id"]: dict(row) for row in rows}
+
+
 def cancel(session: Session, edition: Edition, reason: str, now: datetime) -> None:
     """What has not been granted to the wire stays unsent; batches in a worker's hand are stopped at its next group."""
     edition.status, edition.reason, edition.finished_at = EditionStatus.CANCELLED, reason, now
