@@ -14,10 +14,12 @@ from digest.models import Base
 
 #: Partitions of `attempts` (one a month) are made when an edition opens; no migration knows them.
 _PARTITION = re.compile(r"attempts_\d+")
+#: The queue library brings its own tables (`digest.jobs.upgrade`).
+_QUEUE = "procrastinate_"
 
 
 def include_name(name: str | None, kind: str, _parents: object) -> bool:
-    return not (kind == "table" and name and _PARTITION.fullmatch(name))
+    return not (kind == "table" and name and (_PARTITION.fullmatch(name) or name.startswith(_QUEUE)))
 
 
 def render_item(kind: str, item: Any, _context: Any) -> str | bool:

@@ -12,16 +12,19 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from digest import ledger
+from sqlalchemy.orm import Session
+
+from digest import jobs, ledger
 from digest.audience import Keys, Tokens, ensure_secrets
 from digest.catalogue import ensure_publication, publication
 from digest.config import Settings
-from digest.db import Database, require_schema
+from digest.db import Database, require_schema, upgrade_schema
 from digest.delivery.capture import CaptureServer
 from digest.delivery.dkim import Signer, read_keys
 from digest.delivery.smtp import Pool
 from digest.delivery.transport import Grants, Transport
 from digest.editions import Editor, Setup
+from digest.errors import SchemaBehind
 from digest.fetch import Fetcher
 from digest.publishing import Shelf
 from digest.rendering import Renderer
@@ -96,7 +99,7 @@ class App:
         return Shelf(self.db, self.settings.public_url, live=self.live)
 
     def editor(self) -> Editor:
-        return Editor(self.db, self.renderer, self.post, live=self.live)
+        return Editor(self.db, self.renderer, self.post, live=self.live, announce=_Jobs())
 
     def setup(self) -> Setup:
         return Setup(self.db, self.renderer)
@@ -135,13 +138,40 @@ class App:
         self.db.close()
 
 
+class _Jobs:
+    """Editions' news as jobs for the workers of all machines; on SQLite nobody needs to be told."""
+
+    def opened(self, session: Session, edition_id: int) -> None:
+        jobs.submit(session, jobs.Task.COMPOSE, edition_id)
+
+    def released(self, session: Session, batches: int) -> None:
+        jobs.submit_mail(session, batches)
+
+
+def upgrade(database: Database) -> str | None:
+    """Bring the schema, the queue's on PostgreSQL too, up to this program; the revision reached. Twice is once."""
+    revision = upgrade_schema(database)
+    jobs.upgrade(database)
+    return revision
+
+
 def build(settings: Settings, *, transport: Connect | None = None, check_schema: bool = True) -> App:
     """Wire a publisher. SchemaBehind when the database wants an upgrade."""
     if settings.database.url is None:
         Path(settings.data_dir).mkdir(mode=0o755, parents=True, exist_ok=True)
     database = Database(settings.database_url)
-    if check_schema:
-        require_schema(database)
-        with database.transaction() as session:
-            ensure_publication(session)
-    return App(settings, database, transport)
+    try:
+        if check_schema:
+            _require(database)
+            with database.transaction() as session:
+                ensure_publication(session)
+        return App(settings, database, transport)
+    except BaseException:
+        database.close()
+        raise
+
+
+def _require(database: Database) -> None:
+    require_schema(database)
+    if jobs.behind(database):
+        raise SchemaBehind(jobs.BEHIND)

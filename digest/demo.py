@@ -37,9 +37,8 @@ from sqlalchemy import func, select
 
 import digest
 from digest import audience, catalogue, engine, ingest, ledger, schedules
-from digest.bootstrap import App, build
+from digest.bootstrap import App, build, upgrade
 from digest.config import Settings
-from digest.db import upgrade_schema
 from digest.delivery.capture import CaptureServer
 from digest.editions import DigestFields
 from digest.errors import DigestError, UsageError
@@ -117,7 +116,7 @@ def _publisher(settings: Settings) -> Iterator[App]:
     """A publisher on an empty database, with a brand."""
     app = build(settings, check_schema=False)
     try:
-        upgrade_schema(app.db)
+        upgrade(app.db)
         with app.db.transaction() as session:
             for key, value in {**_BRAND, "timezone": _zone()}.items():
                 catalogue.set_brand(session, key, value)

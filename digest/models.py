@@ -93,6 +93,7 @@ class Source(Base):
     created_at: Mapped[datetime]
     imported_at: Mapped[datetime | None]  # end of the first whole import; before it eligible_at = published_at
     polled_at: Mapped[datetime | None]  # by `at`
+    polling_until: Mapped[datetime | None]  # a process reads it now, by the real clock; one that died loses it then
     failing_since: Mapped[datetime | None]
     failures: Mapped[int] = mapped_column(default=0)
     retry_at: Mapped[datetime | None]

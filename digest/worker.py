@@ -1,6 +1,10 @@
 """The worker: APScheduler knocks, one trigger a schedule and a sweep a minute; the work itself remembers nothing in it.
 
-    knock (or two quiet seconds) → pass: refresh, open, compose, release (a thread) → deliver (this loop) → finish
+On SQLite this one process does all the work:
+
+    knock (or two quiet seconds) → look: refresh, open, compose, release (a thread) → deliver (this loop) → finish
+
+On PostgreSQL a knock is a job, and this process one of any number that take jobs: see `digest.engine.Shared`.
 
 A knock is only a reason to look: what is due is a question to SQL. SIGTERM lets what is on the wire finish and hands
 the rest back. Decides nothing about articles or readers.
@@ -9,18 +13,18 @@ the rest back. Decides nothing about articles or readers.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from sqlalchemy import select
 
-from digest import audience, catalogue, engine, ingest
+from digest import catalogue, engine, jobs
 from digest.bootstrap import App, Connect, build
 from digest.config import Settings
-from digest.errors import DigestError, LeaseLost
+from digest.errors import DigestError
 from digest.ledger.digests import READERS_ZONE
 from digest.models import Schedule, ScheduleClock
 from digest.schedules import CronSimTrigger
@@ -28,39 +32,42 @@ from digest.sending import run_async
 
 log = logging.getLogger("digest.worker")
 
-#: Without a knock, look this often whether a confirmation or a deferred batch waits.
-QUIET_S = 2.0
-#: An address that nobody confirms is forgotten after this long, as the confirmation mail says.
-UNCONFIRMED = timedelta(days=30)
-#: After a failure of the database or the relay.
-PAUSE_S = 5.0
+#: How often a worker says that it is alive, to whom wants to know.
+BEAT_S = 1.0
 
 
-def work(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT. Mail goes where `App.connected` says; going live is noticed within a minute."""
-    logging.getLogger("apscheduler").setLevel(logging.WARNING)
-    run_async(lambda: Worker(settings).run())
+def work(settings: Settings, beat: Callable[[], None] = lambda: None) -> None:
+    """Work until SIGTERM or SIGINT. Mail goes where `App.connected` says; going live is noticed within seconds.
+
+    *beat* is called about once a second from the loop that sends: whoever listens knows that it turns.
+    """
+    for noisy in ("apscheduler", "procrastinate"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    run_async(lambda: Worker(settings, beat).run())
 
 
 class Worker:
     """One worker process."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._sweep_s = settings.worker.tick_s
+    def __init__(self, settings: Settings, beat: Callable[[], None]) -> None:
+        self._settings, self._beat = settings, beat
 
     async def run(self) -> None:
         self._stop, self._knock = asyncio.Event(), asyncio.Event()
+        self._due = True
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, self._stopped)
         app = await asyncio.to_thread(build, self._settings)
         self._clock = AsyncIOScheduler(timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True})
+        self._clock.add_job(self._knocked, "interval", seconds=self._settings.worker.tick_s, id="sweep")
         self._clock.start()
+        beating = asyncio.create_task(self._beats())
         try:
             while not self._stop.is_set():
                 await self._under_one_transport(app)
         finally:
+            beating.cancel()
             self._clock.shutdown(wait=False)
             app.close()
 
@@ -69,49 +76,80 @@ class Worker:
         self._knock.set()
 
     def _knocked(self) -> None:
-        self._swept = False
+        self._due = True
         self._knock.set()
+
+    async def _beats(self) -> None:
+        while True:
+            self._beat()
+            await asyncio.sleep(BEAT_S)
 
     async def _under_one_transport(self, app: App) -> None:
         """Work as long as mail goes the same way."""
-        live = await asyncio.to_thread(lambda: app.live)
+        live = await self._live(app)
+        if live is None:
+            await engine.wait(self._stop, engine.PAUSE_S)
+            return
         with app.connected() as (connect, connections):
-            while not self._stop.is_set() and live == await asyncio.to_thread(lambda: app.live):
-                await self._once(app, connect, connections)
+            if app.db.is_sqlite:
+                while not self._stop.is_set() and await self._live(app) in (live, None):
+                    await self._alone(app, connect, connections)
+            else:
+                await self._among_others(app, connect, connections, live)
 
-    async def _once(self, app: App, connect: Connect, connections: int) -> None:
-        self._knock.clear()
+    async def _live(self, app: App) -> bool | None:
+        """Does mail leave now? None while the database does not say."""
         try:
-            if not self._swept:
-                self._swept = True
-                await asyncio.to_thread(self._look, app)
-            done = engine.Pass()
-            await engine.deliver(app, connect, connections, done, stop=self._stop)
-            await asyncio.to_thread(app.editor().finish)
-            pause = PAUSE_S if done.trouble else QUIET_S
-            if done.trouble:
-                log.warning("delivery.trouble %s", done.trouble)
-        except LeaseLost as e:
-            log.warning("lease.lost %s", e)
-            pause = 0.0
+            return await asyncio.to_thread(lambda: app.live)
         except DigestError as e:
-            log.error("pass.failed %s", e)
-            self._swept, pause = False, PAUSE_S
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._knock.wait(), pause)
+            log.error("database.lost %s", e)
+            return None
 
-    _swept = False
+    # -- all the work in this process
+
+    async def _alone(self, app: App, connect: Connect, connections: int) -> None:
+        self._knock.clear()
+        if self._due:
+            self._due = False
+            self._due = not await self._tried(self._look, app)
+        pause = await engine.send_once(app, connect, connections, self._stop)
+        await engine.wait(self._knock, engine.PAUSE_S if self._due else pause)
 
     def _look(self, app: App) -> None:
-        """Refresh sources, open, compose, release: everything that is due now."""
-        at = datetime.now(UTC)
         self._set_triggers(app)
-        for report in ingest.refresh(app.db, app.fetcher, at=at):
-            for code, message in report.errors:
-                log.warning("source.failed source=%s code=%s %s", report.source, code, message)
-        app.editor().tick(at)
+        engine.look(app, datetime.now(UTC))
+
+    async def _tried(self, what: Callable[[App], None], app: App) -> bool:
+        """True when it worked; a failure of the database is one line in the log."""
+        try:
+            await asyncio.to_thread(what, app)
+        except DigestError as e:
+            log.error("pass.failed %s", e)
+            return False
+        return True
+
+    # -- one of many
+
+    async def _among_others(self, app: App, connect: Connect, connections: int, live: bool) -> None:
+        done = asyncio.Event()
+        working = asyncio.create_task(engine.Shared(app, connect, connections, done).run())
+        try:
+            while not self._stop.is_set() and not working.done() and await self._live(app) in (live, None):
+                self._knock.clear()
+                if self._due:
+                    self._due = not await self._tried(self._ask, app)
+                await engine.wait(self._knock, engine.QUIET_S)
+        finally:
+            done.set()
+            await working
+
+    def _ask(self, app: App) -> None:
+        """A look, by whichever process is free."""
+        self._set_triggers(app)
         with app.db.transaction() as session:
-            audience.forget_unconfirmed(session, at - UNCONFIRMED)
+            jobs.submit(session, jobs.Task.LOOK)
+
+    # -- when to knock
 
     def _set_triggers(self, app: App) -> None:
         """One trigger a schedule and zone, so that a run starts on its second and not with the next sweep."""

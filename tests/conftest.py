@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from digest.db import Database, upgrade_schema
+from digest.bootstrap import upgrade
+from digest.db import Database
 from tests.postgres import Cluster
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def cluster() -> Iterator[Cluster]:
 
 def _migrated(url: str) -> None:
     database = Database(url)
-    upgrade_schema(database)
+    upgrade(database)
     database.close()
 
 

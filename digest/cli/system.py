@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 @pass_door
 def init(door: Door, data_dir: Path | None, out: Output) -> None:
     """Make the data folder and the database, or bring them up to date. Twice is the same as once."""
-    from digest.bootstrap import build
+    from digest.bootstrap import build, upgrade
     from digest.catalogue import ensure_publication
-    from digest.db import upgrade_schema
 
     file = _settings_file(door)
     if data_dir is not None:
@@ -35,7 +34,7 @@ def init(door: Door, data_dir: Path | None, out: Output) -> None:
     settings = door.settings({"data_dir": str(data_dir)} if data_dir is not None else None)
     app = build(settings, check_schema=False)
     try:
-        upgrade_schema(app.db)
+        upgrade(app.db)
         with app.db.transaction() as session:
             ensure_publication(session)
         app.keys  # noqa: B018 — made here and once
@@ -131,17 +130,30 @@ def web(door: Door, host: str | None, port: int | None, out: Output) -> None:
 
 
 @click.command("worker")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes that share the work, one a core; on SQLite there can be one.",
+)
 @json_option
 @pass_door
-def worker(door: Door, out: Output) -> None:
-    """Do the work alone: read sources, open editions, send. Until Ctrl-C."""
+def worker(door: Door, processes: int, out: Output) -> int:
+    """Do the work alone: read sources, open editions, send. Until Ctrl-C.
+
+    On PostgreSQL any number of these, on any number of machines, share it.
+    """
     with door.app() as app:
-        settings, live = app.settings, app.live
+        settings, live, sqlite = app.settings, app.live, app.db.is_sqlite
         app.signer  # noqa: B018 — a key that cannot sign is said before anything else
-    from digest.worker import work
+    if sqlite and processes > 1:
+        raise UsageError("SQLite takes one worker process; for more, move to PostgreSQL (setting database.url)")
+    from digest.serve import workers
 
     out.record({"working": True, "live": live})
-    work(settings)
+    return workers(settings, processes)
 
 
 def _announce(out: Output, what: str, host: str, port: int, settings: Settings) -> None:
@@ -286,10 +298,11 @@ def db() -> None:
 @pass_door
 def db_upgrade(door: Door, out: Output) -> None:
     """Bring the schema up to this program. Does nothing when it is."""
-    from digest.db import head_revision, upgrade_schema
+    from digest.bootstrap import upgrade
+    from digest.db import head_revision
 
     with _any_schema(door) as app:
-        out.record({"revision": upgrade_schema(app.db), "head": head_revision()})
+        out.record({"revision": upgrade(app.db), "head": head_revision()})
 
 
 @db.command("check")
@@ -297,11 +310,16 @@ def db_upgrade(door: Door, out: Output) -> None:
 @pass_door
 def db_check(door: Door, out: Output) -> int:
     """Compare the schema with the one this program wants; 5 where they differ."""
+    from digest import jobs
     from digest.db import current_revision, head_revision
 
     with _any_schema(door) as app:
         revision, head = current_revision(app.db), head_revision()
+        queue_behind = revision == head and jobs.behind(app.db)
     out.record({"revision": revision, "head": head})
+    if queue_behind:
+        say(jobs.BEHIND)
+        return Exit.SCHEMA_BEHIND
     if revision == head:
         return Exit.OK
     say(f"the database is at revision {revision or 'none'}, this program wants {head}; run `digest db upgrade`")

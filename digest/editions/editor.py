@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -57,6 +57,8 @@ from digest.types import (
 
 #: Kept free of the byte budget: other languages' shells and dates differ by a little from the house's.
 ROOM_RESERVE = 2_000
+#: So long an edition waits for an earlier one that another process composes.
+COMPOSING = timedelta(minutes=2)
 
 
 @dataclass(slots=True)
@@ -82,11 +84,25 @@ class Costed:
     template_hash: str
 
 
-class Editor:
-    """Opens, composes and releases. ``live``: editions leave for the relay, not for the capture server."""
+class Announce(Protocol):
+    """Tells other processes, within the transaction, that an edition was opened or has ``batches`` to send."""
 
-    def __init__(self, database: Database, renderer: Renderer, post: Post, *, live: bool) -> None:
+    def opened(self, session: Session, edition_id: int) -> None: ...
+
+    def released(self, session: Session, batches: int) -> None: ...
+
+
+class Editor:
+    """Opens, composes and releases. ``live``: editions leave for the relay, not for the capture server.
+
+    ``announce``: who else is told; None where this process does all the work itself.
+    """
+
+    def __init__(
+        self, database: Database, renderer: Renderer, post: Post, *, live: bool, announce: Announce | None = None
+    ) -> None:
         self._db, self._renderer, self._post, self._live = database, renderer, post, live
+        self._announce = announce
 
     def tick(self, at: datetime) -> list[int]:
         """Everything that is due at *at*, up to release. Returns the ids of the editions it touched."""
@@ -180,6 +196,8 @@ class Editor:
         if edition is None and own and not skip:
             for zone in zones:
                 edition = ledger.editions.join_zone(session, values, zone) or edition
+        if edition is not None and not skip and self._announce is not None:
+            self._announce.opened(session, edition)
         return edition
 
     def edition_values(
@@ -391,6 +409,29 @@ class Editor:
                 raise UsageError(f"edition {edition_id} was changed meanwhile; look at it again")
             self._release(session, edition)
 
+    def release_ready(self) -> list[int]:
+        """Release what is composed, in the order of editions; returns the ids of those released.
+
+        Where several processes compose, an edition waits for an earlier one that is still being composed, as long as
+        that one is young: a composer that died is replaced, one that fails for good must not hold up the others.
+        """
+        released: list[int] = []
+        while (edition_id := self._next_ready()) is not None:
+            self.release(edition_id)
+            released.append(edition_id)
+        return released
+
+    def _next_ready(self) -> int | None:
+        with self._db.reading() as session:
+            young = clock(session) - COMPOSING
+            for edition_id in ledger.editions.waiting(session):
+                edition = session.get_one(Edition, edition_id)
+                if edition.composed_at is not None:
+                    return edition_id
+                if edition.created_at > young:
+                    return None
+        return None
+
     def _release(self, session: Session, edition: Edition) -> None:
         edition.live = self._live
         pool = self.pool(session, edition)
@@ -413,6 +454,8 @@ class Editor:
             return
         edition.status, edition.reason, edition.released_at = EditionStatus.SENDING, None, now
         edition.subject = self._subject(session, edition, pool, house)
+        if self._announce is not None:
+            self._announce.released(session, ledger.editions.batches_of(session, edition.id))
 
     def _subject(self, session: Session, edition: Edition, pool: Pool, house: Outcome) -> str:
         """The subject of the house variant, for archive and feed; the digest's name where there is none."""

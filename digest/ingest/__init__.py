@@ -8,7 +8,7 @@ sample       the demo's articles, dated so that the newest are from today
 
 from digest.ingest.collapsing import collapse, merge, split
 from digest.ingest.looking import Look, find_source
-from digest.ingest.refreshing import SourceReport, absolute, add_source, change_source, check_source, push, refresh
+from digest.ingest.refreshing import SourceReport, absolute, add_source, change_source, check_source, due, push, refresh
 from digest.ingest.sample import write_sample
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "change_source",
     "check_source",
     "collapse",
+    "due",
     "find_source",
     "merge",
     "push",

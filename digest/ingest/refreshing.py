@@ -6,16 +6,18 @@ an item is decides the catalogue. Nothing is fetched or cleaned while a transact
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -40,6 +42,7 @@ _MAX_RETRY_AFTER = timedelta(days=1)  # a server may ask for more; we ask again 
 _CHUNK = 500
 _CHUNK_CHARS = 5_000_000  # so that a chunk of long articles is no heavier than one of short ones
 _MAX_WARNINGS = 20
+_POLLING = timedelta(minutes=2)  # so long nobody else polls a source that somebody reads; longer ones are read twice
 _RECENT = timedelta(days=8)  # what a weekly digest may still carry is asked after at every poll
 
 Pair = tuple[RawArticle, CleanArticle]
@@ -85,10 +88,13 @@ def refresh(
     at: datetime,
     names: Sequence[str] | None = None,
     force: bool = False,
+    among: Collection[int] | None = None,
     budget_s: float = 60.0,
     on_report: Callable[[SourceReport], None] | None = None,
 ) -> list[SourceReport]:
     """Read the sources that are due at *at*; those called by *names*, or all with *force*: due or not, and whole.
+
+    *among*: where several processes share the work, only these (ids), and none that another one reads just now.
 
     publish_due          articles whose date has come
     due sources          never read first, then the longest unread; a failing one waits for its back-off
@@ -106,11 +112,31 @@ def refresh(
     for source in _due_sources(database, at, names, asked_for):
         if not asked_for and time.monotonic() - started > budget_s:
             break
+        if among is not None and source.id not in among:
+            continue
+        if not _take(database, source) and among is not None:
+            continue
         report = _refresh_source(database, fetcher, source, at, {} if asked_for else source.state)
         reports.append(report)
         if on_report is not None:
             on_report(report)
     return reports
+
+
+def due(database: Database, at: datetime) -> list[int]:
+    """Sources (ids) that are due at *at*, those that somebody reads just now among them."""
+    return [s.id for s in _due_sources(database, at, None, asked_for=False)]
+
+
+def _take(database: Database, source: Source) -> bool:
+    """Say that this process reads the source; False when another one does."""
+    now = database.now()
+    with database.transaction() as session:
+        row = session.scalars(select(Source).where(Source.id == source.id).with_for_update()).one_or_none()
+        if row is None or (row.polling_until is not None and row.polling_until > now):
+            return False
+        row.polling_until = now + _POLLING
+        return True
 
 
 def _due_sources(database: Database, at: datetime, names: Sequence[str] | None, asked_for: bool) -> list[Source]:
@@ -155,11 +181,17 @@ def _refresh_source(
     except SourceError as e:
         _fail(database, source, report, e)
     except (DigestError, ConfigError, SQLAlchemyError):
+        _let_go(database, source)
         raise  # ours or the database's: no other source would fare better
     except Exception as e:  # a reader that met what it was not made for; the other sources go on
         log.warning("source %s cannot be read", source.slug, exc_info=e)
         _fail(database, source, report, SourceError("unreadable", f"what it gave cannot be read ({_told(e)})"))
     return report
+
+
+def _let_go(database: Database, source: Source) -> None:
+    with contextlib.suppress(DigestError, SQLAlchemyError), database.transaction() as session:
+        session.execute(update(Source).where(Source.id == source.id).values(polling_until=None))
 
 
 def _take_out(
@@ -325,7 +357,7 @@ def _prepare(database: Database, source: Source, fetched: Fetched) -> None:
 def _finish(database: Database, source: Source, fetched: Fetched, at: datetime) -> None:
     with database.transaction() as session:
         row = _row(session, source)
-        row.polled_at = at
+        row.polled_at, row.polling_until = at, None
         row.failing_since = row.retry_at = row.last_error = None
         row.failures = 0
         row.disabled_at = None  # asked by name, it answered
@@ -351,7 +383,7 @@ def _fail(database: Database, source: Source, report: SourceReport, error: Sourc
     with database.transaction() as session:
         row = session.get(Source, source.id)
         if row is not None:
-            row.failing_since = row.failing_since or now
+            row.failing_since, row.polling_until = row.failing_since or now, None
             row.failures += 1
             row.retry_at = now + _wait(row.failures, error.retry_after)
             row.last_error = str(error)

@@ -94,6 +94,12 @@ def open_retries(session: Session, live: bool) -> list[tuple[int, int, int]]:
     return [(b, e, r) for b, e, r in rows]
 
 
+def free(session: Session, live: bool, gone: Collection[str], limit: int) -> int:
+    """How many batches are due and under nobody's lease, counted up to *limit*. ``gone``: see `claim`."""
+    query = _claimable(session, live, gone).where(Batch.not_before <= clock(session)).limit(limit)
+    return session.execute(select(func.count()).select_from(query.with_only_columns(Batch.id).subquery())).scalar_one()
+
+
 # ----------------------------------------------------------------------------- claim and takeover
 
 
@@ -127,20 +133,24 @@ def claim(
 def _next(
     session: Session, live: bool, gone: Collection[str], impatient: bool, exclude: Collection[int]
 ) -> Batch | None:
-    now = clock(session)
-    free = or_(Batch.leased_until.is_(None), Batch.leased_until <= now)
-    if gone:
-        free = or_(free, Batch.worker.in_(list(gone)))
-    # A cancelled edition's batch is only settled: what was on the wire when its worker died is still owed a row.
-    status = Edition.status.in_((EditionStatus.SENDING, EditionStatus.CANCELLED))
-    query = select(Batch).join(Edition, Edition.id == Batch.edition_id).where(not_(Batch.done), free, status)
-    query = query.where(Edition.live == live)
+    query = _claimable(session, live, gone)
     if not impatient:
-        query = query.where(Batch.not_before <= now)
+        query = query.where(Batch.not_before <= clock(session))
     if exclude:
         query = query.where(Batch.id.not_in(list(exclude)))
     query = query.order_by(Batch.retry, Edition.instant, Batch.id).limit(1)
     return session.scalars(query.with_for_update(skip_locked=True, of=Batch)).one_or_none()
+
+
+def _claimable(session: Session, live: bool, gone: Collection[str]) -> Any:
+    """Open batches of this transport that are under nobody's lease, due or not."""
+    nobody = or_(Batch.leased_until.is_(None), Batch.leased_until <= clock(session))
+    if gone:
+        nobody = or_(nobody, Batch.worker.in_(list(gone)))
+    # A cancelled edition's batch is only settled: what was on the wire when its worker died is still owed a row.
+    status = Edition.status.in_((EditionStatus.SENDING, EditionStatus.CANCELLED))
+    query = select(Batch).join(Edition, Edition.id == Batch.edition_id).where(not_(Batch.done), nobody, status)
+    return query.where(Edition.live == live)
 
 
 def _take(session: Session, batch: Batch, edition: Edition, worker: str, lease: timedelta) -> Claimed:

@@ -230,6 +230,12 @@ def open_batches(session: Session, live: bool) -> int:
     ).scalar_one()
 
 
+def batches_of(session: Session, edition_id: int) -> int:
+    """How many batches of an edition are open."""
+    query = select(func.count()).select_from(Batch).where(Batch.edition_id == edition_id, not_(Batch.done))
+    return session.execute(query).scalar_one()
+
+
 def editions(
     session: Session, digest_slug: str | None = None, ids: Sequence[int] | None = None, limit: int | None = None
 ) -> list[tuple[Edition, str]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email.header import decode_header, make_header
 from email.parser import BytesHeaderParser
 from typing import Any
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import ColumnElement, exists, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from digest.db import clock
@@ -43,13 +43,10 @@ def claim_system_mails(
 ) -> list[WaitingMail]:  # fmt: skip
     """Lease mails that are due; *impatient*: those that were deferred too."""
     now = clock(session)
-    free = or_(SystemMail.leased_until.is_(None), SystemMail.leased_until <= now)
-    if gone:
-        free = or_(free, SystemMail.worker.in_(list(gone)))
     query = (
         select(SystemMail, Subscriber.address, Subscriber.language)
         .join(Subscriber, Subscriber.id == SystemMail.subscriber_id)
-        .where(SystemMail.outcome.is_(None), free)
+        .where(SystemMail.outcome.is_(None), _nobodys(now, gone))
         .order_by(SystemMail.id)
         .limit(limit)
         .with_for_update(skip_locked=True, of=SystemMail)
@@ -63,6 +60,18 @@ def claim_system_mails(
             WaitingMail(mail.id, mail.kind, address, mail.subscriber_id, language, dict(mail.params), mail.attempts)
         )
     return claimed
+
+
+def _nobodys(now: datetime, gone: Collection[str]) -> ColumnElement[bool]:
+    nobody = or_(SystemMail.leased_until.is_(None), SystemMail.leased_until <= now)
+    return or_(nobody, SystemMail.worker.in_(list(gone))) if gone else nobody
+
+
+def waiting(session: Session, gone: Collection[str] = ()) -> bool:
+    """Is a mail due that nobody has leased?"""
+    now = clock(session)
+    due = exists().where(SystemMail.outcome.is_(None), SystemMail.not_before <= now, _nobodys(now, gone))
+    return bool(session.scalar(select(due)))
 
 
 def record_system_mail(session: Session, mail: WaitingMail, outcome: Outcome, wait: timedelta) -> None:

@@ -1,0 +1,15 @@
+"""who reads a source"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = '0004'
+down_revision = '0003'
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("sources", sa.Column("polling_until", sa.DateTime(timezone=True), nullable=True))
