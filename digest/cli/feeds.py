@@ -7,7 +7,6 @@ from typing import Any
 
 import rich_click as click
 
-from digest import catalogue
 from digest.cli.common import (
     FOLDER,
     Column,
@@ -91,6 +90,8 @@ def feeds_text(door: Door, which: str, text: str, out: Output) -> None:
 
     `default` lets a topic have it as the publication does.
     """
+    from digest import catalogue
+
     with door.app() as app, app.db.transaction() as session:
         catalogue.set_feed_text(session, which, None if text == "default" else text)
     out.record({"which": which, "text": text})
