@@ -627,6 +627,12 @@ def test_json_feed_of_both_versions() -> None:
     assert old.image.url == "/b.jpg"
 
 
+def test_json_feed_with_a_description_of_its_own() -> None:
+    one = {"id": "1", "url": "/a", "title": "x", "content_html": "<p>Body", "description": "a < b"}
+    plain, both = items("jsonfeed", json_feed(one, {**one, "id": "2", "summary": "Short."}))
+    assert (cleaned(plain).excerpt, cleaned(both).excerpt) == ("a < b", "Short.")
+
+
 def test_json_feed_with_nonsense_in_it() -> None:
     odd = {"id": None, "url": 7, "title": [], "tags": "x", "authors": "y"}
     found = list(fetch("jsonfeed", json_feed(None, "x", odd, {})).items)

@@ -18,14 +18,13 @@ import feedparser
 from digest.errors import SourceError
 from digest.fetch import Fetcher, shown
 from digest.sources import reading
+from digest.sources.bombs import refuse_entities, refuse_piles
 from digest.sources.mending import mended
 from digest.text import nearest, paragraphs
 from digest.types import Fetched, Image, RawArticle, Skipped
 
 _ACCEPT = "application/atom+xml, application/rss+xml, application/rdf+xml;q=0.9, application/xml;q=0.8, */*;q=0.5"
 _HARMLESS = (feedparser.CharacterEncodingOverride, feedparser.NonXMLContentType)
-# Elements that hold nothing but each other: no feed has them, and the parser's time grows with their square.
-_PILE = re.compile(rb"(?:<[A-Za-z][^<>/]{0,80}>\s{0,9}){1000}")
 _PICTURE = re.compile(r"\.(?:jpe?g|png|webp|gif|avif)(?:\?|$)", re.IGNORECASE)
 
 
@@ -98,8 +97,8 @@ def _parse(opened: reading.Opened, name: str) -> Any:
     except (OSError, EOFError, zlib.error) as e:
         raise SourceError("unreadable", f"{name} cannot be read: {reading.first_line(e)}") from e
     opened.stream = io.BytesIO(data[:2_000])
-    if _PILE.search(data):
-        raise SourceError("unreadable", f"{name} is nested without end; look at it in a browser")
+    refuse_entities(data, name)
+    refuse_piles(data, name)
     parsed = _parsed(data, opened)
     if parsed is None or _is_broken(parsed):
         again = _parsed(mended(data), opened)

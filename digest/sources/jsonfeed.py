@@ -11,6 +11,7 @@ from urllib.parse import urljoin
 from digest.errors import SourceError
 from digest.fetch import Fetcher, shown
 from digest.sources import reading
+from digest.sources.bombs import refuse_more
 from digest.text import decode, paragraphs
 from digest.types import Fetched, Image, RawArticle, Skipped
 
@@ -47,6 +48,7 @@ class JsonFeed:
             raise SourceError("not_a_feed", f"{name} is not JSON ({reading.first_line(e)})") from e
         if not isinstance(document, dict) or not isinstance(document.get("items"), list):
             raise SourceError("not_a_feed", f"{name} is JSON, but no JSON Feed: it has no list of items")
+        refuse_more(len(document["items"]), name)
         return document
 
     def _items(self, document: dict[str, Any], base: str | None, warnings: list[str]) -> Iterator[RawArticle | Skipped]:
@@ -86,6 +88,7 @@ class JsonFeed:
             title_is_html=False,
             body_html=body or paragraphs(html.escape(text, quote=False)),
             excerpt_html=html.escape(_text(item.get("summary")), quote=False),
+            description=html.escape(_text(item.get("description")), quote=False),  # in no version of it; some write it
             published_at=reading.read_date(item.get("date_published"), self.zone),
             updated_at=reading.read_date(item.get("date_modified"), self.zone),
             authors=_names(item) or authors,

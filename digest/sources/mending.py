@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from html.entities import html5
 from typing import IO, Any
 
+from digest.errors import SourceError
 from digest.text import charset, strip_controls
 
-_CHUNK = 1 << 16
+CHUNK = 1 << 16
+_MAX_TAGS = 1_000_000  # of an item, or of what stands before the first: all of it is in memory at once
 
 _DECLARATION = re.compile(r"\s*<\?xml[^>]{0,200}\?>")
 _ENCODING = re.compile(rb"<\?xml[^>]{0,200}?\bencoding=[\"']([\w.:-]{2,40})[\"']")
@@ -38,6 +40,7 @@ class Mended:
     closings: int = 0
     whole: bool = False
     empty: bool = True
+    _tags: int = 0  # since the last item ended
     _held: str = ""
     _decoder: Any = field(default=None)
     _ended: bool = False
@@ -63,7 +66,11 @@ class Mended:
         text, self._held = (text, "") if hold < 0 else (text[:hold], text[hold:])
         text = strip_controls(text)
         self.empty = self.empty and not text.strip()
-        self.closings += text.count("</item>")
+        ended = text.count("</item>")
+        self.closings += ended
+        self._tags = text.count("<") + (0 if ended else self._tags)
+        if self._tags > _MAX_TAGS:
+            raise SourceError("too_large", f"an item has more than {_MAX_TAGS:,} elements; no article has")
         self.whole = self.whole or "</rss>" in text or "</channel>" in text
         return _REFERENCE.sub(_referred, text) if "&" in text else text
 
@@ -96,7 +103,7 @@ codecs.register_error("digest.cp1252", _as_cp1252)
 def read_on(stream: IO[bytes]) -> bytes:
     """Some bytes; a .gz that is cut off or damaged ends there."""
     try:
-        return stream.read(_CHUNK)
+        return stream.read(CHUNK)
     except (EOFError, OSError, zlib.error):
         return b""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from email.utils import parsedate_tz
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import unquote, urlsplit
@@ -20,12 +21,13 @@ from zoneinfo import ZoneInfo
 from digest import __version__
 from digest.errors import SourceError
 from digest.fetch import Fetcher, shown
+from digest.sources.bombs import MAX_LABELS
 from digest.text import clean_title, slugify, strip_controls
 from digest.types import TopicKind, TopicRef
 
 # ----------------------------------------------------------------------------- opening
 
-MAX_DOCUMENT = 20_000_000  # of what is read in one piece; over http fetch.max_bytes comes first
+MAX_DOCUMENT = 10_000_000  # of what is read in one piece; over http fetch.max_bytes comes first
 MOVES_BELIEVED = 3  # a permanent redirect may be a mistake of an hour: followed always, remembered at the third
 
 
@@ -118,11 +120,26 @@ def _open_local(location: str, known: dict[str, Any]) -> Opened:
 def open_file(path: Path) -> IO[bytes]:
     """Open a file of this machine; a .gz is unpacked on the way."""
     try:
+        if path.exists() and not path.is_file():
+            raise SourceError("unreadable", f"{path} is no file; name one")  # to open a pipe is to wait for its writer
         with path.open("rb") as plain:
             packed = plain.read(2) == b"\x1f\x8b"
-        return cast("IO[bytes]", gzip.open(path)) if packed else path.open("rb")
+        return cast("IO[bytes]", _Unpacked(path)) if packed else path.open("rb")
     except OSError as e:
         raise _unreadable(path, e) from e
+
+
+class _Unpacked(gzip.GzipFile):
+    """A packed file that ends with a SourceError where it becomes a hundred times as large: text does not."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "rb")
+        self._limit = max(50_000_000, 100 * path.stat().st_size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() > self._limit:
+            raise SourceError("too_large", f"{self.name} unpacks to more than 100 times its size; it is no export")
+        return super().read(size)
 
 
 def _unreadable(path: Path, e: OSError) -> SourceError:
@@ -279,8 +296,8 @@ class Labels:
     def refs(self, labels: Iterable[tuple[str, str]]) -> tuple[TopicRef, ...]:
         """Topics for (name, slug) pairs, each once."""
         found: dict[tuple[TopicKind, str], TopicRef] = {}
-        for name, slug in labels:
-            for part in name.split(",") if self._split else [name]:
+        for name, slug in islice(labels, MAX_LABELS):
+            for part in name.split(",")[:MAX_LABELS] if self._split else [name]:
                 key = slugify(clean_title(part if self._split else slug or part))
                 kind = TopicKind.CATEGORY if key in self._known else self._otherwise
                 if ref := topic(kind, part, key):

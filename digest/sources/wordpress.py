@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from digest.errors import SourceError
 from digest.fetch import Fetcher, shown
 from digest.sources import reading, wpapi
+from digest.sources.bombs import refuse_more
 from digest.sources.wppost import Term, looks_like_post, made, modified
 from digest.text import decode
 from digest.types import Fetched, RawArticle, Skipped, TopicKind, TopicRef
@@ -137,6 +138,7 @@ class WordPress:
         posts = [posts] if isinstance(posts, dict) else posts
         if not isinstance(posts, list) or not any(map(looks_like_post, posts)):
             raise SourceError("not_wordpress", f"{name} holds no posts of WordPress's REST API")
+        refuse_more(len(posts), name)
         return Fetched((made(post, {}, self.zone) for post in posts), state=opened.state)
 
 

@@ -50,6 +50,10 @@ class Api:
             raise SourceError(
                 "not_wordpress", f"{shown(answer.url)} answers JSON, but no list of {route.split('/')[-1]}"
             )
+        if len(found) > 10 * PER_PAGE:
+            raise SourceError(
+                "bad_response", f"{shown(answer.url)} gives {len(found):,} things where {PER_PAGE} were asked for"
+            )
         total = answer.headers.get("x-wp-total", "")
         return [thing for thing in found if isinstance(thing, dict)], int(total) if total.isdecimal() else None
 

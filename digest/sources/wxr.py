@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +26,8 @@ from lxml import etree
 from digest.errors import SourceError
 from digest.fetch import Fetcher, shown
 from digest.sources import reading
-from digest.sources.mending import AMPERSAND, Mended, read_on
+from digest.sources.bombs import PROLOG, refuse_entities
+from digest.sources.mending import AMPERSAND, CHUNK, Mended, read_on
 from digest.text import clean_title, nearest, paragraphs, slugify
 from digest.types import Fetched, Image, RawArticle, Skipped, TopicKind, TopicRef
 
@@ -196,7 +198,9 @@ class _Part:
                 raise SourceError("not_wxr", f"{self.name} is a feed, not a WordPress export; its kind is feed")
 
     def _scan(self, stream: IO[bytes], featured: set[str]) -> None:
-        """Note which attachments articles feature, by the bytes: parsing for it would take as long as all the rest."""
+        """Refuse entities that grow; note, by the bytes, which attachments articles feature: to parse takes longer."""
+        refuse_entities(b"".join(islice(iter(partial(read_on, stream), b""), PROLOG // CHUNK)), self.name)
+        stream.seek(0)
         tail = b""
         while chunk := read_on(stream):
             text = tail + chunk
