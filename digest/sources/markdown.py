@@ -41,8 +41,14 @@ _CONFIGS = (
     "config.yml",
     "_config.yml",
 )
+# Jekyll's names for patterns; categories are left out, as the addresses of most sites do.
+_STYLES = {
+    "date": "/:year/:month/:day/:title.html", "pretty": "/:year/:month/:day/:title/",
+    "ordinal": "/:year/:y_day/:title.html", "none": "/:title.html",
+}  # fmt: skip
 _CATEGORIES = ("categories", "category", "topics", "topic")
 _TAGS = ("tags", "tag")
+_DESCRIPTIONS = ("description", "meta_description", "metaDescription", "seo.description", "meta.description")
 
 
 class Markdown:
@@ -53,6 +59,7 @@ class Markdown:
     def __init__(self, location: str, options: Mapping[str, Any], fetcher: Fetcher) -> None:
         self.location, self.zone = location, reading.zone_of(options)
         self.pattern = str(options.get("url") or "")
+        self.sections: dict[str, str] = {}  # patterns of Hugo's sections
         self.categories = tuple(options.get("categories_from") or _CATEGORIES)
         self.tags = tuple(options.get("tags_from") or _TAGS)
 
@@ -70,7 +77,8 @@ class Markdown:
         if root.is_file():
             self._check(root)
         site = _site(root)
-        self.pattern = self.pattern or text_of(site, "url")
+        if not self.pattern:
+            self.pattern, self.sections = text_of(site, "url"), _sections(site)
         fetched = Fetched(
             self._items(root, files), state={**reading.fresh_state(self.location), "folder": seen},
             title=text_of(site, "title") or None, language=text_of(site, "languageCode", "lang") or None,
@@ -120,7 +128,9 @@ class Markdown:
 
     def _article(self, path: Path, name: str, fields: dict[str, Any], body: str) -> RawArticle:
         file_date, slug = _of_file_name(path)
-        published = self._date(fields, "date", "publishDate", "pubDate", "published", "published_at") or file_date
+        published = self._date(fields, "date", "pubDate", "published", "published_at") or file_date
+        appears = self._date(fields, "publishDate", "publishdate")  # Hugo shows it no earlier, however it is dated
+        published = max(filter(None, (published, appears)), default=None)
         slug = text_of(fields, "slug") or slug
         url = self._url(fields, name, slug, published, dated=file_date is not None)
         return RawArticle(
@@ -130,7 +140,8 @@ class Markdown:
             title=text_of(fields, "title", "headline") or slug.replace("-", " ").capitalize(),
             title_is_html=False,
             body_html=self._html(body, path.suffix.lower()),
-            excerpt_html=_escaped(text_of(fields, "summary", "description", "excerpt", "deck", "subtitle")),
+            excerpt_html=_escaped(text_of(fields, "summary", "excerpt", "deck", "subtitle")),
+            description=_escaped(text_of(fields, *_DESCRIPTIONS)),
             published_at=published,
             updated_at=self._date(fields, "lastmod", "updated", "modified", "last_modified_at", "date_updated"),
             authors=reading.people(_people(fields)),
@@ -174,7 +185,13 @@ class Markdown:
         if said.startswith("/") and ":" not in said and "{" not in said:
             return urljoin(site, said)
         pattern = self.pattern if self.pattern.count(":") > site.count(":") else f"{site.rstrip('/')}/{_usual(dated)}"
-        return _filled(pattern, name, slug, date)
+        page, title = _page(name), slug
+        if said.startswith("/:"):
+            pattern = f"{site.rstrip('/')}{_tidy(said)}"
+        elif (own := self.sections.get(page.partition("/")[0])) is not None:  # Hugo's slug is made of the title
+            pattern = f"{site.rstrip('/')}/{own.lstrip('/')}"
+            title = text_of(fields, "slug") or slugify(text_of(fields, "title")) or slug
+        return _filled(pattern, page, slug, date, title)
 
 
 def _usual(dated: bool) -> str:
@@ -182,15 +199,37 @@ def _usual(dated: bool) -> str:
     return ":year/:month/:day/:slug.html" if dated else ":path/"
 
 
-def _filled(pattern: str, name: str, slug: str, date: datetime | None) -> str | None:
+def _page(name: str) -> str:
+    """The path of a page: Hugo and Eleventy keep pages in a folder that no address shows."""
+    return name.removeprefix("content/")
+
+
+def _sections(site: Mapping[str, Any]) -> dict[str, str]:
+    """Hugo's patterns by section: [permalinks], in newer sites below "page"."""
+    found = site.get("permalinks")
+    found = found if isinstance(found, dict) else {}
+    inner = found.get("page")
+    listed = {**found, **(inner if isinstance(inner, dict) else {})}
+    return {name: _tidy(pattern) for name, pattern in listed.items() if isinstance(pattern, str) and ":" in pattern}
+
+
+def _tidy(pattern: str) -> str:
+    """Hugo's and Jekyll's names for the same."""
+    pattern = pattern.replace(":output_ext", ".html").replace(":categories/", "")
+    return re.sub(r":(?:slugorfilename|slugorcontentbasename|contentbasename)\b", ":filename", pattern)
+
+
+def _filled(pattern: str, name: str, slug: str, date: datetime | None, title: str) -> str | None:
     """An address by its pattern; None where it wants a date that is not there."""
     folder = name.rpartition("/")[0]
     path = folder if re.search(r"(?:^|/)index\.\w+$", name) else f"{folder}/{slug}".lstrip("/")
-    values = {"slug": slug, "title": slug, "filename": slug, "path": path, "section": name.partition("/")[0]}
+    section = name.partition("/")[0] if "/" in name else ""
+    values = {"slug": title, "title": title, "filename": slug, "path": path, "section": section, "sections": folder}
     if date is not None:
-        values |= {"year": f"{date:%Y}", "month": f"{date:%m}", "day": f"{date:%d}"}
+        values |= {"year": f"{date:%Y}", "month": f"{date:%m}", "day": f"{date:%d}", "short_year": f"{date:%y}"}
+        values |= {"i_month": str(date.month), "i_day": str(date.day), "y_day": f"{date:%j}", "yearday": f"{date:%-j}"}
     try:
-        return re.sub(r"(?<=[/.-]):([a-z]+)", lambda m: quote(values[m[1]]), pattern)
+        return re.sub(r"(?<=[/.-]):([a-z_]+)", lambda m: quote(values[m[1]]), pattern)
     except KeyError:
         return None
 
@@ -212,7 +251,10 @@ def _of_file_name(path: Path) -> tuple[datetime | None, str]:
 
 def _taken_back(fields: Mapping[str, Any], name: str) -> Skipped | None:
     """A draft, or an article whose time is over: neither is on the site."""
-    if is_set(fields, "draft") or str(fields.get("published", "")).strip().lower() in ("false", "no"):
+    hidden = any(is_set(fields, name) for name in ("draft", "eleventyExcludeFromCollections"))
+    if hidden or any(
+        str(fields.get(name, "")).strip().lower() in ("false", "no") for name in ("published", "permalink")
+    ):
         return Skipped("status_draft", name, native_id=name)
     over = reading.read_date(text_of(fields, "expirydate", "expiryDate", "expires"))
     if over is not None and over <= datetime.now(UTC):
@@ -292,6 +334,6 @@ def _config(path: Path) -> dict[str, Any] | None:
     url = url or f"{text_of(said, 'url').rstrip('/')}{text_of(said, 'baseurl')}"
     if not reading.is_remote(url):
         return None
-    permalink = text_of(said, "permalink") if ":" in text_of(said, "permalink") else ""
-    tidy = permalink.replace(":title", ":slug").replace(":output_ext", ".html").replace(":categories/", "")
-    return {**said, "url": f"{url.rstrip('/')}/{tidy.lstrip('/')}"}
+    permalink = text_of(said, "permalink")
+    permalink = _STYLES.get(permalink, permalink if ":" in permalink else "")
+    return {**said, "url": f"{url.rstrip('/')}/{_tidy(permalink).lstrip('/')}"}
