@@ -45,7 +45,7 @@ class App:
 
     def __post_init__(self) -> None:
         own = self.settings.templates_dir
-        self.renderer = Renderer([own] if own else [])
+        self.renderer = Renderer([own] if own else [], keep=self.settings.data_dir / "compiled")
 
     # -- who we are
 

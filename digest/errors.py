@@ -9,6 +9,7 @@ Exception
     ├── DatabaseError       the database cannot be reached, is locked, or full
     ├── SourceError         a source cannot be read at all (a bad article is a value, not an exception)
     ├── RenderError         a template is broken or breaks its budget
+    │   └── TemplateBroken  mistakes in a template's source, each with its place
     ├── DeliveryError       no relay can be reached; nothing was lost
     │   └── LeaseLost       another worker took the batch over: stop writing at once
     └── TokenInvalid        a link from a mail was changed or serves another purpose
@@ -17,6 +18,9 @@ An expected failure of one item is a value (an Outcome, a Skipped), never an exc
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 
 class ConfigError(Exception):
@@ -64,6 +68,29 @@ class SourceError(DigestError):
 
 class RenderError(DigestError):
     """A template does not compile, or what it renders fails a gate. The edition is held, nothing is sent."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One mistake in a template. ``line`` and ``column`` count from 1; 0 where only the file is known."""
+
+    file: str
+    line: int
+    column: int
+    what: str
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
+        return f"{place}: {self.what}"
+
+
+class TemplateBroken(RenderError):
+    """A template's source has mistakes. ``problems`` holds all that were found; the sentence tells the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        more = f" (and {len(problems) - 1} more: `digest templates check`)" if len(problems) > 1 else ""
+        super().__init__(f"{self.problems[0]}{more}")
 
 
 class DeliveryError(DigestError):

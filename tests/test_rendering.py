@@ -22,7 +22,7 @@ from markupsafe import escape
 
 from digest.delivery.message import Addressee, Identity, MessageFactory
 from digest.errors import RenderError
-from digest.rendering import Dressed, Layout, Renderer, check_line, renderer, sandbox
+from digest.rendering import Dressed, Layout, Renderer, apart, check_line, renderer, sandbox
 from digest.rendering.compile import compile_mjml
 from digest.rendering.links import safe_url
 from digest.rendering.palette import PAPER, PAPER_DARK, READABLE, contrast, palette
@@ -511,7 +511,8 @@ def test_a_line_is_cut_at_a_word() -> None:
 
 @pytest.mark.parametrize(
     ("template", "says"),
-    [("{{ digest.nam }}", "nam"), ("{{ digest.name", "line 1"), ("{% for x in others %}{{ x }}{% endfor %}", "'for'"),
+    [("{{ digest.nam }}", "nam"), ("{{ digest.name", "unexpected end of template"),
+     ("{% for x in others %}{{ x }}{% endfor %}", "'for'"),
      ("{{ nonsense }}", "nonsense"), ("{% include 'x' %}", "'include'"), ("{{ lead.title.upper() }}", "'call'"),
      ("{% set x = 1 %}", "'assign'"), ("{{ 'x' | center(100000) }}", "center"), ("x" * 1_001, "longer"),
      ("{{ count | nofilter }}", "nofilter"), ("{{ 'a' * 1000000000 }}", "'mul'")],
@@ -561,7 +562,7 @@ def test_a_template_cannot_leave_its_sandbox_nor_run_without_end(source: str, en
     with pytest.raises(RenderError) as caught, sandbox.explained("templates/email/x/edition.mjml"):
         sandbox.render(environment().from_string(source), values)  # type: ignore[operator]
     assert time.process_time() - started < 2
-    assert str(caught.value).startswith("templates/email/x/edition.mjml: ")
+    assert re.match(r"templates/email/x/edition\.mjml:(1:)? ", str(caught.value))
     assert values == {"digest": {"name": "N"}, "others": ["x"], "words": {"a": "b"}}
 
 
@@ -589,7 +590,8 @@ def operator_layout(root: Path, name: str = "own", **changes: tuple[str, str] | 
     """A copy of a shipped layout, shared parts included, under another name, with one text in it replaced."""
     folder = root / "email" / name
     folder.mkdir(parents=True, exist_ok=True)
-    for file, text in Renderer()._read_layout("cards").items():
+    for file, source in Renderer()._read_layout("cards").items():
+        text = source.text
         change = changes.get(file.split(".")[1])
         if isinstance(change, str):
             text = change
@@ -627,22 +629,22 @@ def test_an_edited_template_is_seen_at_once_and_compiled_once(tmp_path: Path) ->
 
 
 BROKEN = [
-    ({"mjml": ("</mj-column>", "</mj-txet></mj-column>")}, r"edition\.mjml: line \d+: <mj-txet> is not an MJML tag"),
-    ({"mjml": ("</mj-column>", "")}, r"edition\.mjml: line \d+: </mj-section> where </mj-column> was expected"),
-    ({"mjml": ("</mjml>", "")}, r"edition\.mjml: line 1: <mjml> is never closed"),
+    ({"mjml": ("</mj-column>", "</mj-txet></mj-column>")}, r"edition\.mjml:\d+:\d+: </mj-txet> where </mj-column> was"),
+    ({"mjml": ("</mj-column>", "")}, r"edition\.mjml:\d+:\d+: </mj-section> where </mj-column> was expected"),
+    ({"mjml": ("</mjml>", "")}, r"edition\.mjml:1:1: <mjml> is never closed"),
     ({"mjml": ("<mj-column>", '<mj-include path="/etc/passwd" /><mj-column>')}, "mj-include> is not supported"),
-    ({"mjml": ("{{ story.title }}", "{{ story.titel }}")}, r"edition\.mjml: .*titel"),
-    ({"mjml": ("{{ digest.name }}", "{{ digest.name")}, r"edition\.mjml: line \d+: "),
-    ({"mjml": ("{% endblock %}{% endif %}{% endfor %}", "{% endif %}{% endfor %}")}, r"edition\.mjml: line \d+: "),
+    ({"mjml": ("{{ story.title }}", "{{ story.titel }}")}, r"edition\.mjml:\d+: .*titel"),
+    ({"mjml": ("{{ digest.name }}", "{{ digest.name")}, r"edition\.mjml:\d+: "),
+    ({"mjml": ("{% endblock %}{% endif %}{% endfor %}", "{% endif %}{% endfor %}")}, r"edition\.mjml:\d+: "),
     ({"mjml": ("{% block more scoped %}", "{% block rest scoped %}")}, "edition.mjml: block 'more' is missing"),
     ({"mjml": ("{% endfor %}{% endfor %}{% if more", "{% endfor %}between{% endfor %}{% if more")}, "something stands"),
-    ({"mjml": ("<mj-column>", "<mj-column><mj-text>1 < 2</mj-text>")}, "MJML does not compile"),
+    ({"mjml": ("<mj-column>", "<mj-column><mj-text>1 < 2</mj-text>")}, "begins no tag"),
     ({"mjml": ("</mj-column>", f"<mj-text>{'<b>' * 9_500}{'</b>' * 9_500}</mj-text></mj-column>")}, "nested too deep"),
     ({"mjml": ("{{ digest.name }}", "{% for a in range(999) %}" * 2 + "{% endfor %}" * 2)}, "more than 50000 steps"),
     ({"mjml": ("{{ unsubscribe_url }}", "{{ unsubscribe_url | upper }}")}, "changed by a filter"),
-    ({"mjml": "Not MJML at all"}, r"edition\.mjml: MJML does not compile"),
-    ({"txt": ("{{ story.title | wrap }}", "{{ story.titel | wrap }}")}, r"edition\.txt: .*titel"),
-    ({"txt": ("{% endblock %}", "")}, r"edition\.txt: line \d+: "),
+    ({"mjml": "Not MJML at all"}, r"edition\.mjml:1:1: text has no place directly in the file"),
+    ({"txt": ("{{ story.title | wrap }}", "{{ story.titel | wrap }}")}, r"edition\.txt:\d+: .*titel"),
+    ({"txt": ("{% endblock %}", "")}, r"edition\.txt:\d+: "),
     ({"toml": 'subject = "{{ nope }}"'}, r"layout\.toml: the subject template: 'nope' is undefined"),
     ({"toml": 'subject = "'}, r"layout\.toml: Unterminated string"),
     ({"toml": 'colour = "red"'}, r"layout\.toml: 'colour' is not a text setting"),
@@ -664,11 +666,90 @@ def test_a_compiler_that_takes_too_long_is_killed_and_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     templates = operator_layout(tmp_path, mjml=("<h1 class", '<h1 id="slow" class'))
-    monkeypatch.setattr(renderer, "COMPILE_SECONDS", 0.01)
+    monkeypatch.setattr(apart, "COMPILE_SECONDS", 0.01)
     with pytest.raises(RenderError, match=r"edition\.mjml: does not compile within 0\.01 seconds"):
         templates.layout("own")
     monkeypatch.undo()
     assert templates.layout("own").name == "own"
+
+
+def test_what_was_compiled_is_found_by_the_next_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator_layout(tmp_path, mjml=("<h1 class", '<h1 id="kept" class'))
+    html = Renderer([tmp_path], keep=tmp_path / "kept").layout("own").open(VIEW, Dress()).assemble(SECTIONS).html
+    for known in (renderer._compiled, renderer._layouts):
+        known.clear()  # as a process that has just started
+    monkeypatch.setattr(apart, "COMPILE_SECONDS", 0.001)  # a child could not even start
+    again = Renderer([tmp_path], keep=tmp_path / "kept").layout("own").open(VIEW, Dress()).assemble(SECTIONS).html
+    assert again == html
+    assert 'id="kept"' in again
+    renderer._compiled.clear()
+    (tmp_path / "kept" / "own.json").write_text("{")  # half a file is no file
+    with pytest.raises(RenderError, match="does not compile within"):
+        Renderer([tmp_path], keep=tmp_path / "kept").layout("own")
+
+
+def test_the_last_good_version_stays_in_use(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    templates = Renderer([tmp_path], keep=tmp_path / "kept")
+    operator_layout(tmp_path, mjml=("<h1 class", '<h1 id="good" class'))
+    good = templates.layout("own")
+    for broken in (
+        {"mjml": ("</mj-column>", "</mj-txet></mj-column>")}, {"txt": ("{{ story.title | wrap }}", "{{ story.tile }}")},
+        {"toml": "subject = 1"}, {"mjml": ("{{ digest.name }}", "{% include '../../../../etc/passwd' %}")},
+    ):  # fmt: skip
+        operator_layout(tmp_path, **broken)  # type: ignore[arg-type]
+        for renderer_of_today in (templates, Renderer([tmp_path], keep=tmp_path / "kept")):
+            caplog.clear()
+            variant = renderer_of_today.layout("own").open(VIEW, Dress("de")).assemble(SECTIONS)
+            assert 'id="good"' in variant.html
+            assert renderer_of_today.check("own")
+        with pytest.raises(RenderError):
+            Renderer([tmp_path]).layout("own")
+    operator_layout(tmp_path, mjml=("<h1 class", '<h1 id="mended" class'))
+    assert templates.layout("own").hash != good.hash
+    assert 'id="mended"' in templates.layout("own").open(VIEW, Dress()).assemble(SECTIONS).html
+    with pytest.raises(RenderError, match="there is no layout 'gone'"):
+        templates.layout("gone")
+
+
+def test_what_is_included_is_told_by_its_own_name_and_line(tmp_path: Path) -> None:
+    shared = tmp_path / "email" / "shared" / "box.mjml"
+    shared.parent.mkdir(parents=True)
+    shared.write_text('<mj-raw>\n  <div class="box">{{ digest.name }}</div>\n</mj-raw>\n')
+    templates = operator_layout(
+        tmp_path, mjml=("    <mj-section>", '    {% include "shared/box.mjml" %}\n    <mj-section>')
+    )
+    page = tree(templates.layout("own").open(VIEW, Dress()).assemble(SECTIONS))
+    assert page.xpath("//div[@class='box']/text()") == [VIEW.digest_name]
+    for text, says in (
+        ("<mj-raw>\n  <dvi></dvi>\n</mj-raw>\n", "templates/email/shared/box.mjml:2:3: <dvi> is not a tag of HTML"),
+        (
+            "<mj-raw>\n\n{{ digest.nmae }}\n</mj-raw>\n",
+            "templates/email/shared/box.mjml:3: 'dict object' has no attribute",
+        ),
+        ("<mj-raw>\n{{ digest.name }\n</mj-raw>\n", "templates/email/shared/box.mjml:2: "),
+        ('{% include "shared/box.mjml" %}', "templates/email/shared/box.mjml:1:1: parts are included more than 3 deep"),
+        (
+            '\n {% include "shared/none.mjml" %}',
+            "templates/email/shared/box.mjml:2:2: there is no templates/email/shared/none",
+        ),
+    ):
+        shared.write_text(text)
+        assert str(templates.check("own")[0]).startswith(says)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../../etc/passwd", "/etc/passwd", "shared/../../../etc/passwd", "shared/..", "file:///etc/passwd",
+     "shared/a/b.mjml", "https://x.example/a.mjml", "shared/a.mjml\\0", "own/edition.mjml"],
+)  # fmt: skip
+def test_nothing_outside_of_shared_is_included(tmp_path: Path, path: str) -> None:
+    for part, place in (("mjml", "<h1 class"), ("txt", "{{ edition.date }}")):
+        templates = operator_layout(tmp_path, **{part: (place, f'{{% include "{path}" %}}{place}')})
+        with pytest.raises(RenderError, match=rf"edition\.{part}:\d+:\d+: .*cannot be included"):
+            templates.layout("own")
+    templates = operator_layout(tmp_path, mjml=("<h1 class", "{% include lang %}<h1 class"))
+    with pytest.raises(RenderError, match=r"edition\.mjml:\d+:\d+: lang cannot be included"):
+        templates.layout("own")
 
 
 def test_a_layout_that_is_not_there() -> None:
@@ -706,7 +787,7 @@ def test_compiling_never_reaches_for_the_network_or_a_file(tmp_path: Path) -> No
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         imports = f"@import url(http://127.0.0.1:{server.server_port}/a.css); @import url(file://{secret});"
-        source = Renderer()._read_layout("cards")["edition.mjml"]
+        source = Renderer()._read_layout("cards")["edition.mjml"].text
         source = source.replace('<mj-style inline="inline">', f'<mj-style inline="inline">{imports}')
         html = compile_mjml("x", source.replace("<mj-style>", f"<mj-style>{imports}"))
         server.shutdown()
@@ -762,7 +843,7 @@ def test_a_confirmation(language: str) -> None:
 
 
 def test_a_system_mail_that_lacks_something(tmp_path: Path) -> None:
-    with pytest.raises(RenderError, match=r"templates/system/confirm\.html: 'confirm_url' is undefined"):
+    with pytest.raises(RenderError, match=r"templates/system/confirm\.html:\d+: 'confirm_url' is undefined"):
         Renderer().system("confirm", Brand(), {"digest_name": "x"}, "en")
     with pytest.raises(RenderError, match=r"there is no system mail 'nope\.html'"):
         Renderer().system("nope", Brand(), {}, "en")

@@ -7,7 +7,9 @@
 Owns everything between chosen articles and the two parts of a mail (quoted-printable around personal values), subjects
 and preheaders included. Does not choose articles, write headers, or fill in what is personal.
 
-renderer   finds, compiles in a child process, caches      compile   MJML and the inliner (runs in the child)
+renderer   finds, includes, caches                         source    a template's text, and where each line is from
+apart      the child process; what was compiled is kept    compile   MJML and the inliner (runs in the child)
+lint       mistakes in MJML, with line and column          grammar   which tags and attributes there are
 layout     fragments, costs, assembly                      trial     a layout is tried out before it is used
 sandbox    Jinja with limits; one-line templates           pieces    tokens, and the join of bytes
 view       what templates see                              links      which are our own, and what is added

@@ -2,10 +2,9 @@
 
 Owns MJML and the inliner, and nothing else does: a template that nests too deeply takes the process down (both stand on
 native parsers that recurse), and one that never ends has to be killed. ``python -m digest.rendering.compile`` reads one
-JSON object on standard input (the parts of a layout, see renderer.py) and answers with one (``html`` or ``error``).
+JSON object on standard input (the parts of a layout, see renderer.py) and answers with one (``html`` or ``problems``).
 
     protect    every {{ … }} and {% … %} becomes a plain word, so that no parser can trip over an expression
-    check      tags are known and closed (MJML's own compiler lets misspelt ones through without a word)
     MJML       → HTML, tables and all
     inline     the rules of <mj-style inline="inline"> → style attributes
     restore    the words become Jinja again
@@ -22,26 +21,22 @@ import logging
 import re
 import resource
 import sys
+from collections.abc import Mapping
+from dataclasses import astuple
+from typing import Any
 
 import cssutils
 from mjml import mjml2html
 from premailer import Premailer
 
-from digest.errors import RenderError
+from digest.errors import RenderError, TemplateBroken
+from digest.rendering.source import Source
+from digest.rendering.trial import try_out
 
 CPU_SECONDS = 20
-MEMORY_BYTES = 2 << 30
+MEMORY_BYTES = 1 << 30
 _JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.S)
-_COMMENT = re.compile(r"<!--.*?-->", re.S)
 _INLINE_STYLE = re.compile(r"""<mj-style\s[^>]*\binline\s*=\s*["']inline["'][^>]*>(.*?)</mj-style\s*>""", re.S)
-_MJ_TAG = re.compile(r"<(/?)(mj-?[a-z-]*)((?:[^<>\"']|\"[^\"]*\"|'[^']*')*?)(/?)>")
-_KNOWN = {
-    "mjml", "mj-head", "mj-body", "mj-attributes", "mj-all", "mj-class", "mj-breakpoint", "mj-font", "mj-preview",
-    "mj-style", "mj-title", "mj-raw", "mj-section", "mj-column", "mj-group", "mj-wrapper", "mj-hero", "mj-text",
-    "mj-image", "mj-button", "mj-divider", "mj-spacer", "mj-table", "mj-social", "mj-social-element", "mj-navbar",
-    "mj-navbar-link", "mj-accordion", "mj-accordion-element", "mj-accordion-title", "mj-accordion-text",
-    "mj-carousel", "mj-carousel-image",
-}  # fmt: skip
 # MJML ignores the document's direction on columns; left to right is written into each of them
 _COLUMN_DIRECTION = "text-align:left;direction:ltr;"
 
@@ -49,7 +44,6 @@ _COLUMN_DIRECTION = "text-align:left;direction:ltr;"
 def compile_mjml(name: str, source: str) -> str:
     """Return the Jinja template that *source* compiles to. RenderError in one sentence, with the line where known."""
     guard = _Guard(source)
-    check_tags(name, source)
     styles: list[str] = []
 
     def take_out(match: re.Match[str]) -> str:
@@ -69,31 +63,6 @@ def compile_mjml(name: str, source: str) -> str:
     if leftover := re.search(r"</?mj-[a-z-]+", html):
         raise RenderError(f"{name}: {leftover[0]}> stands where MJML cannot see it, as inside another text tag")
     return html
-
-
-def check_tags(name: str, source: str) -> None:
-    """Raise RenderError with the line of the first MJML tag that is unknown, not closed, or closed by another."""
-    blank = re.compile("[^\n]")
-    text = source
-    for pattern in (_JINJA, _COMMENT):
-        text = pattern.sub(lambda match: blank.sub(" ", match[0]), text)
-    open_tags: list[tuple[str, int]] = []
-    for match in _MJ_TAG.finditer(text):
-        closing, tag, _, empty = match.groups()
-        line = text.count("\n", 0, match.start()) + 1
-        if tag == "mj-include":
-            raise RenderError(f"{name}: line {line}: <mj-include> is not supported; put the text in this file")
-        if tag not in _KNOWN:
-            raise RenderError(f"{name}: line {line}: <{tag}> is not an MJML tag")
-        if closing:
-            if not open_tags or open_tags[-1][0] != tag:
-                expected = f"</{open_tags[-1][0]}>" if open_tags else "nothing to close"
-                raise RenderError(f"{name}: line {line}: </{tag}> where {expected} was expected")
-            open_tags.pop()
-        elif not empty:
-            open_tags.append((tag, line))
-    if open_tags:
-        raise RenderError(f"{name}: line {open_tags[-1][1]}: <{open_tags[-1][0]}> is never closed")
 
 
 def inline(html: str, css: str) -> str:
@@ -165,22 +134,36 @@ def main() -> None:
     for limit, soft, hard in (
         (resource.RLIMIT_CPU, CPU_SECONDS, CPU_SECONDS + 1),
         (resource.RLIMIT_AS, MEMORY_BYTES, MEMORY_BYTES),
+        (resource.RLIMIT_FSIZE, 0, 0),  # no file is written here
         (resource.RLIMIT_CORE, 0, 0),
     ):
         with contextlib.suppress(ValueError, OSError):  # not every system has all of them
             resource.setrlimit(limit, (soft, hard))
     request = json.load(sys.stdin)
     try:
-        html = compile_mjml(request["mjml_name"], request["mjml"])
-        from digest.rendering.trial import try_out
-
-        try_out(request, html)
-        answer = {"html": html}
+        answer: dict[str, Any] = {"html": compile_layout(request)}
+    except TemplateBroken as error:
+        answer = {"problems": [astuple(problem) for problem in error.problems]}
     except RenderError as error:
-        answer = {"error": str(error)}
+        answer = {"problems": [(request["file"], 0, 0, str(error).removeprefix(f"{request['file']}: "))]}
     except MemoryError:
-        answer = {"error": f"{request['mjml_name']}: it takes more than {MEMORY_BYTES >> 20} MB"}
+        answer = {"problems": [(request["file"], 0, 0, f"takes more than {MEMORY_BYTES >> 20} MB; make it smaller")]}
     json.dump(answer, sys.stdout)
+
+
+def compile_layout(request: Mapping[str, Any]) -> str:
+    """The whole of the child's work: compile, then render what was compiled.
+
+    Where that fails the MJML is rendered as it stands: there the lines are known.
+    """
+    mjml, text = (Source(f, t, tuple(map(tuple, pieces))) for f, t, pieces in (request["mjml"], request["text"]))
+    html = compile_mjml(mjml.file, mjml.folded())
+    try:
+        try_out(request["layout"], html, text, request["settings"])
+    except RenderError:
+        try_out(request["layout"], mjml, text, request["settings"])
+        raise
+    return html
 
 
 if __name__ == "__main__":

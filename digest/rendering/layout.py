@@ -25,6 +25,7 @@ from digest.errors import RenderError
 from digest.mime import qp_piece
 from digest.rendering import sandbox
 from digest.rendering.pieces import Piece, Tokens, join, size
+from digest.rendering.source import Source
 from digest.rendering.subjects import distinct
 from digest.rendering.view import MAX_TITLE, clean, line_values, shell_values, story_line_values, story_values
 from digest.rendering.words import Words
@@ -83,13 +84,19 @@ class Layout:
 
 
 def build(
-    name: str, content_hash: str, html: str, text: str, settings: Mapping[str, str], words: Mapping[str, Words]
-) -> Layout:
-    """Make a layout of compiled HTML and its text template. RenderError in one sentence if either does not parse."""
-    with sandbox.explained(f"templates/email/{name}/edition.mjml"):
-        html_template = sandbox.html_environment().from_string(html)
-    with sandbox.explained(f"templates/email/{name}/edition.txt"):
-        text_template = sandbox.text_environment().from_string(text)
+    name: str, content_hash: str, html: str | Source, text: Source, settings: Mapping[str, str],
+    words: Mapping[str, Words],
+) -> Layout:  # fmt: skip
+    """Make a layout of compiled HTML (or of MJML, to try it out) and its text template.
+
+    TemplateBroken if either does not parse.
+    """
+    if isinstance(html, Source):
+        html_template = sandbox.parsed(sandbox.html_environment(), html)
+    else:
+        with sandbox.explained(f"templates/email/{name}/edition.mjml"):
+            html_template = sandbox.html_environment().from_string(html)
+    text_template = sandbox.parsed(sandbox.text_environment(), text)
     lines = settings["subject"], settings["preheader"], settings.get("sections", "")
     return Layout(name, content_hash, html_template, text_template, *lines, words)
 

@@ -14,47 +14,50 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
-import signal
-import subprocess
-import sys
 import threading
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from digest.errors import RenderError
+from digest.errors import Problem, RenderError, TemplateBroken
 from digest.paths import shipped
 from digest.rendering import sandbox
+from digest.rendering.apart import Kept, Request, compile_apart, key_of
 from digest.rendering.layout import Layout, build
+from digest.rendering.lint import lint
 from digest.rendering.palette import palette
+from digest.rendering.source import Source, plain, read
 from digest.rendering.view import brand_values
-from digest.rendering.words import Words, load_words
+from digest.rendering.words import load_words
 from digest.types import LANGUAGES, Brand, SystemMail
 
-COMPILE_SECONDS = 60  # by the wall; a machine under load takes its time over the 0.6 s this needs
 MAX_SOURCE = 200_000
-_CODE = Path(__file__).resolve().parents[2]  # from here the child imports the very code that runs
-MAX_INCLUDES = 3
-_INCLUDE = re.compile(r"""\{%-?\s*include\s+["']([^"']*)["']\s*-?%\}(\n?)""")
-_SHARED = re.compile(r"shared/[a-z0-9_-]+\.(?:mjml|txt)")
 _FILES = ("edition.mjml", "edition.txt", "layout.toml")
 _DEFAULTS = {
     "name": "", "description": "", "sections": "", "subject": "{{ digest.name }}: {{ lead.title }}",
     "preheader": "{% if others %}{{ others | join(' · ') }}{% else %}{{ lead.excerpt }}{% endif %}",
 }  # fmt: skip
 
+log = logging.getLogger("digest.rendering")
+
 _lock = threading.RLock()
-_layouts: dict[str, Layout] = {}  # by content: shared by all renderers of the process
-_failures: dict[str, str] = {}
+_compiled: dict[str, str] = {}  # by content: shared by all renderers of the process
+_layouts: dict[str, Layout] = {}
+_failures: dict[str, TemplateBroken] = {}
+_told: set[str] = set()
 
 
 class Renderer:
     """Layouts and system mails by name. Cheap to make, safe to share between threads."""
 
-    def __init__(self, template_dirs: Sequence[Path] = ()) -> None:
+    def __init__(self, template_dirs: Sequence[Path] = (), *, keep: Path | None = None) -> None:
+        """*keep*: a folder for what was compiled: the next process finds it, and the last good version with it."""
         own = shipped("templates")
+        self._kept = Kept(keep)
+        self._good: dict[str, str] = {}  # layout → key of its last good version, compiled and kept
         self._dirs = [*(path for path in template_dirs if path != own), own]
 
     def layouts(self) -> list[str]:
@@ -63,22 +66,75 @@ class Renderer:
         return sorted(found)
 
     def layout(self, name: str) -> Layout:
-        """Return layout *name*, compiled. RenderError in one sentence if it is not there or broken."""
-        files = self._read_layout(name)
-        settings = _settings(name, files["layout.toml"])
-        words = {language: load_words(self._dirs, language) for language in LANGUAGES}
-        request = {
-            "layout": name, "mjml_name": f"templates/email/{name}/edition.mjml", "mjml": files["edition.mjml"],
-            "text": files["edition.txt"], "settings": settings,
-        }  # fmt: skip
-        said = {language: w.texts() for language, w in words.items()}
-        key = hashlib.sha256(json.dumps([request, said], sort_keys=True).encode()).hexdigest()
+        """Return layout *name*, compiled: as it stands, or, where that is broken, as it last was good.
+
+        RenderError in one sentence if it is not there, or broken and never was good.
+        """
+        try:
+            return self._current(name)
+        except RenderError as error:
+            if not self._is_there(name) or (entry := self._kept.load(name)) is None:
+                raise
+            if str(error) not in _told:
+                _told.add(str(error))
+                log.warning("%s; the last good version of layout %r stays in use", error, name)
+            request = entry["request"]
+            return self._layout(entry["key"], request, entry["html"])
+
+    def check(self, name: str) -> list[Problem]:
+        """Every mistake of layout *name* as it stands; none: it can be used."""
+        try:
+            self._current(name)
+        except TemplateBroken as error:
+            return list(error.problems)
+        except RenderError as error:
+            return [Problem(f"templates/email/{name}", 0, 0, str(error))]
+        return []
+
+    def _current(self, name: str) -> Layout:
+        request = self._request(name)
+        key = key_of(request)
         with _lock:  # one child for one template, however many threads ask
             if key in _failures:
-                raise RenderError(_failures[key])
-            if key not in _layouts:
-                _layouts[key] = _compiled(request, key, settings, words)
-            return _layouts[key]
+                raise _failures[key]
+            if self._good.get(name) != key:
+                self._compile(name, key, request)
+                self._good[name] = key
+            return self._layout(key, request, _compiled[key])
+
+    def _compile(self, name: str, key: str, request: Request) -> None:
+        """See that it is compiled, by whomever, and kept."""
+        kept = self._kept.load(name)
+        if kept is not None and kept["key"] == key:
+            _compiled.setdefault(key, kept["html"])
+            return
+        if key not in _compiled:
+            try:
+                _read_strictly(_source(request["mjml"]), _source(request["text"]))
+                _compiled[key] = compile_apart(request)
+            except TemplateBroken as error:
+                _failures[key] = error
+                raise
+        self._kept.store(name, key, request, _compiled[key])
+
+    def _request(self, name: str) -> dict[str, Any]:
+        """What a layout is made of, as the child gets it."""
+        files = self._read_layout(name)
+        settings = _settings(name, files["layout.toml"].text)
+        mjml, text = files["edition.mjml"], files["edition.txt"]
+        return {
+            "layout": name, "file": mjml.file, "settings": settings,
+            "mjml": (mjml.file, mjml.text, mjml.pieces), "text": (text.file, text.text, text.pieces),
+        }  # fmt: skip
+
+    def _layout(self, key: str, request: Request, html: str) -> Layout:
+        words = {language: load_words(self._dirs, language) for language in LANGUAGES}
+        said = json.dumps([key, {language: w.texts for language, w in words.items()}], sort_keys=True)
+        content = hashlib.sha256(said.encode()).hexdigest()
+        if content not in _layouts:
+            text = _source(request["text"])
+            _layouts[content] = build(request["layout"], content, html, text, request["settings"], words)
+        return _layouts[content]
 
     def system(self, kind: str, brand: Brand, params: Mapping[str, str], language: str) -> SystemMail:
         """Render a system mail: ``confirm`` (params: confirm_url, digest_name). All three parts from its templates."""
@@ -98,9 +154,12 @@ class Renderer:
         if source is None:
             raise RenderError(f"there is no system mail {file!r}: add templates/system/{file}")
         with sandbox.explained(f"templates/system/{file}"):
-            return sandbox.render(environment.from_string(source), values)
+            return sandbox.render(sandbox.parsed(environment, plain(f"templates/system/{file}", source)), values)
 
-    def _read_layout(self, name: str) -> dict[str, str]:
+    def _is_there(self, name: str) -> bool:
+        return any((root / "email" / name / "edition.mjml").is_file() for root in self._dirs)
+
+    def _read_layout(self, name: str) -> dict[str, Source]:
         if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):
             raise RenderError(f"{name!r} is not a layout's name: small letters, digits and hyphens")
         files = {file: self._find(f"email/{name}/{file}") for file in _FILES}
@@ -108,23 +167,7 @@ class Renderer:
             raise RenderError(f"there is no layout {name!r}; there are: {', '.join(self.layouts())}")
         if files["edition.txt"] is None:
             raise RenderError(f"layout {name!r} has no text part: add templates/email/{name}/edition.txt")
-        return {file: self._whole(text or "", fold=file.endswith(".mjml")) for file, text in files.items()}
-
-    def _whole(self, source: str, *, fold: bool, depth: int = 0) -> str:
-        """*source* and the shared parts it includes; those of MJML on one line: line numbers stay the file's."""
-
-        def part(match: re.Match[str]) -> str:
-            name = match[1]
-            if not _SHARED.fullmatch(name):
-                raise RenderError(f'{name!r} cannot be included; only "shared/NAME.mjml" and "shared/NAME.txt" can')
-            if (text := self._find(f"email/{name}")) is None:
-                raise RenderError(f"there is no templates/email/{name} to include")
-            if depth == MAX_INCLUDES:
-                raise RenderError(f"templates/email/{name}: parts are included more than {MAX_INCLUDES} deep")
-            text = self._whole(text, fold=fold, depth=depth + 1)
-            return _folded(text) + match[2] if fold else text
-
-        return _INCLUDE.sub(part, source)
+        return {file: read(f"templates/email/{name}/{file}", text or "", self._find) for file, text in files.items()}
 
     def _find(self, relative: str) -> str | None:
         for root in self._dirs:
@@ -133,10 +176,18 @@ class Renderer:
         return None
 
 
-def _folded(source: str) -> str:
-    """On one line, without comments; blanks between tags that stand on lines of their own mean nothing."""
-    source = re.sub(r"<!-- .*? -->", "", source, flags=re.DOTALL)  # Outlook's conditions have no blank there
-    return re.sub(r"(?<=[>}])\s*\n\s*(?=<|\{%)", "", source.strip()).replace("\n", " ")
+def _source(told: Sequence[Any]) -> Source:
+    """A template as it stands in a request; JSON knows no tuples."""
+    file, text, pieces = told
+    return Source(file, text, tuple((at, name, line, column) for at, name, line, column in pieces))
+
+
+def _read_strictly(mjml: Source, text: Source) -> None:
+    """TemplateBroken with all the mistakes that can be found without compiling."""
+    sandbox.parsed(sandbox.html_environment(), mjml)  # first: what Jinja cannot read is not worth linting
+    sandbox.parsed(sandbox.text_environment(), text)
+    if problems := lint(mjml):
+        raise TemplateBroken(problems)
 
 
 def _read(path: Path, relative: str) -> str:
@@ -155,53 +206,17 @@ def _settings(name: str, source: str) -> dict[str, str]:
     try:
         given = tomllib.loads(source)
     except tomllib.TOMLDecodeError as error:
-        raise RenderError(f"{where}: {error}") from error
+        place = re.search(r" \(at line (\d+), column (\d+)\)", said := str(error))
+        at = (int(place[1]), int(place[2])) if place else (0, 0)
+        raise TemplateBroken([Problem(where, *at, said.partition(" (at ")[0])]) from error
     for key, value in given.items():
         if key not in _DEFAULTS or not isinstance(value, str):
-            raise RenderError(f"{where}: {key!r} is not a text setting of a layout; there are: {', '.join(_DEFAULTS)}")
+            what = f"{key!r} is not a text setting of a layout; there are: {', '.join(_DEFAULTS)}"
+            raise TemplateBroken([Problem(where, 0, 0, what)])
     settings = {**_DEFAULTS, "name": name, **given}
     for line in ("subject", "preheader"):
         try:
             sandbox.check_line(settings[line], line)
         except RenderError as error:
-            raise RenderError(f"{where}: {error}") from error
+            raise TemplateBroken([Problem(where, 0, 0, str(error))]) from error
     return settings
-
-
-# ----------------------------------------------------------------------------- the child process
-
-
-def _compiled(request: Mapping[str, Any], key: str, settings: Mapping[str, str], words: Mapping[str, Words]) -> Layout:
-    name = request["layout"]
-    for part in ("mjml", "text"):  # here, where the line numbers are still those of the file
-        with sandbox.explained(f"templates/email/{name}/edition.{'mjml' if part == 'mjml' else 'txt'}"):
-            sandbox.html_environment().parse(request[part])
-    return build(name, key, _compile_in_child(request, key), request["text"], settings, words)
-
-
-def _compile_in_child(request: Mapping[str, Any], key: str) -> str:
-    """Compile in a process of its own: what kills or hangs the compiler must not kill or hang us.
-
-    What the compiler says of the template is kept, so that it is asked once; a time-out may be the machine's fault.
-    """
-    command = [sys.executable, "-m", "digest.rendering.compile"]
-    where = request["mjml_name"]
-    try:
-        done = subprocess.run(  # noqa: S603 — our own module
-            command, input=json.dumps(request).encode(), capture_output=True, timeout=COMPILE_SECONDS, cwd=_CODE
-        )
-    except subprocess.TimeoutExpired as error:
-        raise RenderError(f"{where}: does not compile within {COMPILE_SECONDS} seconds") from error
-    if done.returncode == -signal.SIGXCPU or done.returncode == -signal.SIGKILL:
-        raise RenderError(f"{where}: takes too long to compile or to render")
-    if done.returncode < 0:
-        raise RenderError(f"{where}: tags are nested too deeply; the compiler died of it")
-    try:
-        answer: dict[str, str] = json.loads(done.stdout)
-    except json.JSONDecodeError as error:
-        last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise RenderError(f"{where}: the compiler gave up: {last[:300]}") from error
-    if "error" in answer:
-        _failures[key] = answer["error"]
-        raise RenderError(answer["error"])
-    return answer["html"]

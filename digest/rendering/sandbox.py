@@ -23,7 +23,8 @@ from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from digest.errors import RenderError
+from digest.errors import Problem, RenderError, TemplateBroken
+from digest.rendering.source import Source
 
 MAX_STEPS = 50_000  # loop turns and calls of one rendering
 MAX_STRING = 100_000  # characters that one operation may make
@@ -39,6 +40,7 @@ _FILTERS = (
 _FAULTS = (
     TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError,
 )  # fmt: skip
+Place = tuple[str, int, int]  # file, line, column
 _purse: ContextVar[list[int] | None] = ContextVar("purse", default=None)
 
 
@@ -183,19 +185,42 @@ def fill(text: str, **values: Any) -> str:
 # ----------------------------------------------------------------------------- rendering
 
 
+def parsed(environment: Sandbox, source: Source) -> Template:
+    """A template that knows where its lines come from. TemplateBroken where it does not parse."""
+    with explained(source.file, source.line):
+        template = environment.from_string(source.text)
+    template.place = source.line  # type: ignore[attr-defined] # what ``explained`` asks when it renders
+    return template
+
+
 @contextmanager
-def explained(name: str) -> Iterator[None]:
-    """Turn whatever a template does wrong into one RenderError that names the template."""
+def explained(name: str, line: Callable[[int], Place] | None = None) -> Iterator[None]:
+    """Turn whatever a template does wrong into one TemplateBroken that names the template.
+
+    *line*: where a line of it comes from, where it is not parsed yet (see ``parsed``).
+    """
     held = _purse.set([MAX_STEPS])
     try:
         yield
     except TemplateSyntaxError as error:
-        raise RenderError(f"{name}: line {error.lineno}: {error.message}") from error
+        place = line(error.lineno) if line else (name, error.lineno if "/" in name else 0, 0)
+        raise TemplateBroken([Problem(*place, error.message or "does not parse")]) from error
     except _FAULTS as error:
         text = " ".join(str(error).split()) or type(error).__name__
-        raise RenderError(f"{name}: {text[:300]}") from error
+        raise TemplateBroken([Problem(*(_place_of(error) or (name, 0, 0)), text[:300])]) from error
     finally:
         _purse.reset(held)
+
+
+def _place_of(error: BaseException) -> Place | None:
+    """The line that was being rendered, by Jinja's own map from the code it makes to the template."""
+    found, trace = None, error.__traceback__
+    while trace is not None:
+        template = trace.tb_frame.f_globals.get("__jinja_template__")
+        if (place := getattr(template, "place", None)) is not None:
+            found = place(template.get_corresponding_lineno(trace.tb_lineno))  # type: ignore[union-attr]
+        trace = trace.tb_next
+    return found
 
 
 def drain(stream: Iterable[str]) -> str:

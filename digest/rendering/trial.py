@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
-from typing import Any
 
 from digest.errors import RenderError
 from digest.rendering import sandbox
 from digest.rendering.layout import BLOCKS, Dressed, Layout, build
+from digest.rendering.source import Source
 from digest.rendering.view import shell_values, story_values
 from digest.rendering.words import load_words
 from digest.types import (
@@ -54,10 +54,13 @@ SAMPLE_VIEW = EditionView(
 )  # fmt: skip
 
 
-def try_out(request: Mapping[str, Any], html: str) -> None:
-    """Raise RenderError unless the layout renders, whole and in fragments, to the same mail."""
+def try_out(name: str, html: str | Source, text: Source, settings: Mapping[str, str]) -> None:
+    """Raise RenderError unless the layout renders, whole and in fragments, to the same mail.
+
+    *html*: what was compiled; or the MJML itself, whose lines are those of its files.
+    """
     words = {"en": load_words((), "en")}
-    layout = build(request["layout"], "", html, request["text"], request["settings"], words)
+    layout = build(name, "", html, text, settings, words)
     for template, part in ((layout.html, "edition.mjml"), (layout.text, "edition.txt")):
         if missing := [block for block in BLOCKS if block not in template.blocks]:
             raise RenderError(f"templates/email/{layout.name}/{part}: block {missing[0]!r} is missing")

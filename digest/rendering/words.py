@@ -12,7 +12,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from gettext import GNUTranslations, NullTranslations
 from pathlib import Path
 
@@ -58,6 +58,7 @@ class Words:
         local = when.astimezone(reference.tzinfo)
         return format_skeleton("MMMd" if local.year == reference.year else "yMMMd", local, None, True, self.locale)
 
+    @cached_property
     def texts(self) -> dict[str, list[str]]:
         """Everything said, to be hashed: a changed catalogue makes another mail."""
         numbers = (0, 1, 2, 3, 11, 100)  # one of each plural form there is
