@@ -26,6 +26,7 @@ from digest.errors import DatabaseError, DigestError, TokenInvalid
 from digest.web import capture, feedpage, public
 from digest.web.feeds import FeedsApp
 from digest.web.guards import HostCheck, SameOrigin, SecurityHeaders, host_name
+from digest.web.lane import lane
 from digest.web.pages import Pages
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ def server(app: App, host: str, port: int) -> uvicorn.Server:
             create_app(app),
             host=host,
             port=port,
+            http=lane(app.shelf),
             lifespan="off",
             access_log=False,
             log_level="warning",
