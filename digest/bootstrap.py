@@ -26,7 +26,7 @@ from digest.delivery.transport import Grants, Transport
 from digest.editions import Editor, Setup
 from digest.errors import SchemaBehind
 from digest.fetch import Fetcher
-from digest.publishing import Shelf
+from digest.publishing import Shelf, tell_hubs
 from digest.rendering import Renderer
 from digest.sending import Post
 from digest.types import CaughtMail, Relay
@@ -96,7 +96,11 @@ class App:
 
     @cached_property
     def shelf(self) -> Shelf:
-        return Shelf(self.db, self.settings.public_url, live=self.live)
+        return Shelf(self.db, self.settings.public_url, live=self.live, hubs=self.settings.feeds.hubs)
+
+    def tell_hubs(self) -> int:
+        """Tell the hubs of the settings what changed in feeds; how many pings were taken."""
+        return tell_hubs(self.db, self.fetcher, self.settings.public_url, self.settings.feeds.hubs)
 
     def editor(self) -> Editor:
         return Editor(self.db, self.renderer, self.post, live=self.live, announce=_Jobs())

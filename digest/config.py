@@ -60,6 +60,17 @@ def _public_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _hub_url(value: str) -> str:
+    parts = urlsplit(value)
+    try:
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and len(value) <= 500
+    except ValueError:
+        sound = False
+    if not sound or parts.fragment or parts.username is not None or not re.fullmatch(r"[\x21-\x7e]+", value):
+        raise ValueError("is no http(s) address of a hub, like https://hub.example.org/")
+    return value
+
+
 def _database_url(value: str) -> str:
     if not re.match(r"sqlite:///.|postgres(ql)?(\+psycopg)?://", value):
         raise ValueError("is not a database URL; use sqlite:///PATH or postgresql://…")
@@ -110,6 +121,7 @@ def _dkim_key(value: str) -> str:
 
 
 Host = Annotated[str, AfterValidator(_host)]
+HubUrl = Annotated[str, AfterValidator(_hub_url)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 PortOrFree = Annotated[int, Field(ge=0, le=65535)]
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
@@ -155,6 +167,10 @@ class FetchSettings(Table):
     allow_hosts: Annotated[tuple[Host, ...], BeforeValidator(_split)]
 
 
+class FeedsSettings(Table):
+    hubs: Annotated[tuple[HubUrl, ...], BeforeValidator(_split)]
+
+
 class WorkerSettings(Table):
     lease_s: Annotated[float, Field(ge=1, le=600)]
     tick_s: Annotated[float, Field(ge=1, le=3600)]
@@ -176,6 +192,7 @@ class Settings(Table):
     capture: CaptureSettings
     web: WebSettings
     fetch: FetchSettings
+    feeds: FeedsSettings
     worker: WorkerSettings
 
     @classmethod

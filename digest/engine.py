@@ -6,7 +6,8 @@ Inline, in one process, on both databases (commands, and the worker on SQLite):
     ├ ingest.refresh       sources that are due; scheduled articles whose time has come
     ├ Editor.tick          open → compose → release
     ├ send                 system mails, then batches, through one pool of connections
-    └ Editor.finish        editions whose batches are all done
+    ├ Editor.finish        editions whose batches are all done
+    └ tell_hubs            feeds that changed
 
 Shared, by the workers of any number of machines, on PostgreSQL. Each arrow is a job (`digest.jobs`), which any process
 takes; what it does is asked of SQL again:
@@ -70,6 +71,7 @@ def tick(app: App, at: datetime, *, drain: bool = False, refresh: bool = True) -
         done.sources = ingest.refresh(app.db, app.fetcher, at=at)
     done.editions.update(app.editor().tick(at))
     send(app, done, drain=drain)
+    app.tell_hubs()
     return done
 
 

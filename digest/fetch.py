@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, TypeAlias
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import httpcore
 import httpx
@@ -98,18 +98,26 @@ class Fetcher:
             here, moved_to = to, to if permanent else moved_to
         raise SourceError("too_many_redirects", f"{shown(url)} redirects more than {MAX_REDIRECTS} times")
 
+    def post(self, url: str, form: Sequence[tuple[str, str]]) -> Response:
+        """Send a form; any other answer than 2xx, a redirect too, is a SourceError."""
+        kind = "application/x-www-form-urlencoded"
+        headers = {"user-agent": self.agent, "accept": "*/*", "accept-encoding": "gzip", "content-type": kind}
+        answer = self._hop(url, headers, urlencode(form).encode())
+        return self._judged(answer, url, None, conditional=False)
+
     def close(self) -> None:
         self._client.close()
 
-    def _hop(self, url: str, headers: dict[str, str]) -> _Answer:
-        """One request and its whole body, without following anything."""
+    def _hop(self, url: str, headers: dict[str, str], sent: bytes | None = None) -> _Answer:
+        """One request, with what is *sent* a POST, and its whole body, without following anything."""
         if not url.lower().startswith(("http://", "https://")):
             raise SourceError(
                 "bad_address", f"{shown(url)} is not an http(s) address; write it as https://news.example.org/feed"
             )
         self._client.cookies.clear()
         try:
-            with self._client.stream("GET", url, headers=headers) as response:
+            method = "GET" if sent is None else "POST"
+            with self._client.stream(method, url, headers=headers, content=sent) as response:
                 return _Answer(response.status_code, response.headers, self._body(response, url))
         except (httpcore.TimeoutException, httpx.TimeoutException) as e:
             raise SourceError("timeout", f"{shown(url)} did not answer in {self.limits.timeout_s:g} seconds") from e
@@ -376,7 +384,13 @@ class _Transport(httpx.BaseTransport):
         url = request.url
         target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         response = self._pool.handle_request(
-            httpcore.Request(request.method, target, headers=request.headers.raw, extensions=request.extensions)
+            httpcore.Request(
+                request.method,
+                target,
+                headers=request.headers.raw,
+                content=request.read() or None,
+                extensions=request.extensions,
+            )
         )
         return httpx.Response(response.status, headers=response.headers, stream=_Stream(response))
 

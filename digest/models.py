@@ -239,11 +239,10 @@ class ArticleTopic(Base):
 
 
 class FeedVersion(Base):
-    """What feeds read once a second instead of the articles. ``topic_id`` 0 is the whole catalogue.
+    """What feeds read once a second instead of the articles: 0 is the whole catalogue, minus its id a digest's own row.
 
-    Bumped last in an ingest transaction, in the order of topic ids, so that two writers cannot lock each other out.
-    ``changed_at`` is what feeds call Last-Modified: at least a whole second later with every bump, so that no reader
-    of feeds sees a new ETag beside an old date. A digest's own row (its name, not its editions) is minus its id.
+    Bumped last in a transaction, in the order of ids, so that two writers cannot lock each other out. ``changed_at`` is
+    a Last-Modified: a whole second later with every bump, so that no reader sees a new ETag beside an old date.
     """
 
     __tablename__ = "feed_versions"
@@ -265,7 +264,7 @@ class Hub(Base):
 
 
 class HubFeed(Base):
-    """What a hub was last told of a feed. ``topic_id``: as in `FeedVersion`; what a hub has no row of is told anew."""
+    """What a hub was last told of a feed. ``topic_id``: as in `FeedVersion`."""
 
     __tablename__ = "hub_feeds"
     hub_id: Mapped[int] = _ref("hubs.id", primary_key=True)

@@ -34,6 +34,8 @@ log = logging.getLogger("digest.worker")
 
 #: How often a worker says that it is alive, to whom wants to know.
 BEAT_S = 1.0
+#: Look this often whether a feed changed that hubs are to be told of.
+HUBS_S = 5.0
 
 
 def work(settings: Settings, beat: Callable[[], None] = lambda: None) -> None:
@@ -63,13 +65,25 @@ class Worker:
         self._clock.add_job(self._knocked, "interval", seconds=self._settings.worker.tick_s, id="sweep")
         self._clock.start()
         beating = asyncio.create_task(self._beats())
+        telling = asyncio.create_task(self._tell_hubs(app)) if self._settings.feeds.hubs else None
         try:
             while not self._stop.is_set():
                 await self._under_one_transport(app)
         finally:
             beating.cancel()
+            if telling is not None:
+                await telling
             self._clock.shutdown(wait=False)
             app.close()
+
+    async def _tell_hubs(self, app: App) -> None:
+        """Beside everything else, so that a hub that is slow holds up nothing."""
+        while not self._stop.is_set():
+            try:
+                await asyncio.to_thread(app.tell_hubs)
+            except DigestError as e:
+                log.error("hubs.failed %s", e)
+            await engine.wait(self._stop, HUBS_S)
 
     def _stopped(self) -> None:
         self._stop.set()

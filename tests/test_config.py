@@ -101,7 +101,7 @@ def test_every_variable_reaches_its_setting(tmp_path: Path) -> None:
         "smtp.ca_file": str(tmp_path / "pw"), "smtp.connections": "4", "dkim.keys": "s=/k.pem",
         "capture.host": "::1", "capture.port": "2525",
         "web.host": "0.0.0.0", "web.port": "80", "fetch.timeout_s": "3.5", "fetch.max_bytes": "2000",
-        "fetch.allow_hosts": "a.example",
+        "fetch.allow_hosts": "a.example", "feeds.hubs": "https://hub.example/",
         "worker.lease_s": "5", "worker.tick_s": "30", "worker.window": "70",
     }  # fmt: skip
     assert list(given) == names()

@@ -97,4 +97,20 @@ def feeds_text(door: Door, which: str, text: str, out: Output) -> None:
     out.record({"which": which, "text": text})
 
 
+@feeds.command("hubs")
+@json_option
+@pass_door
+def feeds_hubs(door: Door, out: Output) -> int:
+    """Show the WebSub hubs of the settings: when each was last told of a change, and what went wrong."""
+    from digest import publishing
+
+    with door.app() as app, app.db.reading() as session:
+        states = publishing.hub_states(session, app.settings.feeds.hubs)
+    rows = [
+        {"hub": s.url, "told_at": s.told_at, "failures": s.failures, "not_before": s.not_before, "error": s.error}
+        for s in states
+    ]
+    return empty_or_ok(out.rows(rows, "hub", "told_at", "failures", "error"), False)
+
+
 COMMANDS = (feeds,)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from digest.publishing.entries import Coded, Entry, make_entry
 from digest.publishing.export import BuildReport, Finding
+from digest.publishing.hubs import HubState, hub_states, tell_hubs
 from digest.publishing.names import OPML_PATH, Feed, selector_of, stem_of
 from digest.publishing.planned import Planned
 from digest.publishing.readings import list_feeds
@@ -31,11 +32,14 @@ __all__ = [
     "Entry",
     "Feed",
     "Finding",
+    "HubState",
     "Planned",
     "Shelf",
     "Slot",
+    "hub_states",
     "list_feeds",
     "make_entry",
     "selector_of",
     "stem_of",
+    "tell_hubs",
 ]
