@@ -10,7 +10,7 @@ from pathlib import Path
 import rich_click as click
 
 import digest
-from digest.cli import articles, digests, dkim, editions, feeds, sources, stories, subscribers, system
+from digest.cli import articles, digests, dkim, editions, feeds, sources, stories, subscribers, system, templates
 from digest.cli.common import FILE, Door, Family
 
 _PANELS = {
@@ -18,7 +18,7 @@ _PANELS = {
     "Articles": ("sources", "ingest", "articles", "stories", "topics"),
     "Digests": ("digests", "preview", "tick", "run", "editions", "deliveries"),
     "Readers": ("subscribers", "feeds"),
-    "Operate": ("web", "worker", "capture", "brand", "config", "dkim", "db"),
+    "Operate": ("web", "worker", "capture", "brand", "templates", "config", "dkim", "db"),
 }
 click.rich_click.COMMAND_GROUPS = {"digest": [{"name": n, "commands": list(c)} for n, c in _PANELS.items()]}
 click.rich_click.STYLE_OPTIONS_PANEL_BOX = click.rich_click.STYLE_COMMANDS_PANEL_BOX = "SIMPLE_HEAD"
@@ -36,7 +36,7 @@ def cli(context: click.Context, config: Path | None) -> None:
     context.obj = Door(config)
 
 
-for _room in (system, sources, articles, stories, digests, editions, subscribers, feeds, dkim):
+for _room in (system, sources, articles, stories, digests, editions, subscribers, feeds, dkim, templates):
     for _command in _room.COMMANDS:
         cli.add_command(_command)
 

@@ -91,6 +91,42 @@ class Renderer:
             return [Problem(f"templates/email/{name}", 0, 0, str(error))]
         return []
 
+    def check_rest(self) -> list[Problem]:
+        """Mistakes of system mails and catalogues, in every language."""
+        params = {"confirm_url": "https://news.example/confirm/x", "digest_name": "Morning"}
+        found: list[Problem] = []
+        for language in LANGUAGES:
+            try:
+                self.system("confirm", Brand("The News", "https://news.example/"), params, language)
+            except TemplateBroken as error:
+                found += error.problems
+            except RenderError as error:
+                found.append(Problem("templates", 0, 0, str(error)))
+        return sorted(set(found))
+
+    def check_name(self, name: str) -> None:
+        """RenderError unless *name* can be a layout's."""
+        if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,63}", name) or name == "shared":
+            raise RenderError(f"{name!r} is not a layout's name: small letters, digits and hyphens")
+
+    def describe(self, name: str) -> dict[str, str]:
+        """``name`` and ``description`` of a layout, as its layout.toml says; a broken one says nothing."""
+        try:
+            settings = _settings(name, self._find(f"email/{name}/layout.toml") or "")
+        except RenderError:
+            settings = {"name": name, "description": ""}
+        return {key: settings[key] for key in ("name", "description")}
+
+    def files(self, name: str) -> dict[str, Path]:
+        """Where the parts of a layout lie: the first folder that has each."""
+        found = {file: self._path(f"email/{name}/{file}") for file in _FILES}
+        return {file: path for file, path in found.items() if path is not None}
+
+    def where(self, file: str) -> str:
+        """The path of what a problem calls ``templates/email/…``."""
+        path = self._path(file.removeprefix("templates/"))
+        return file if path is None else str(path)
+
     def _current(self, name: str) -> Layout:
         request = self._request(name)
         key = key_of(request)
@@ -160,8 +196,7 @@ class Renderer:
         return any((root / "email" / name / "edition.mjml").is_file() for root in self._dirs)
 
     def _read_layout(self, name: str) -> dict[str, Source]:
-        if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):
-            raise RenderError(f"{name!r} is not a layout's name: small letters, digits and hyphens")
+        self.check_name(name)
         files = {file: self._find(f"email/{name}/{file}") for file in _FILES}
         if files["edition.mjml"] is None:
             raise RenderError(f"there is no layout {name!r}; there are: {', '.join(self.layouts())}")
@@ -170,10 +205,11 @@ class Renderer:
         return {file: read(f"templates/email/{name}/{file}", text or "", self._find) for file, text in files.items()}
 
     def _find(self, relative: str) -> str | None:
-        for root in self._dirs:
-            if (path := root / relative).is_file():
-                return _read(path, relative)
-        return None
+        path = self._path(relative)
+        return None if path is None else _read(path, relative)
+
+    def _path(self, relative: str) -> Path | None:
+        return next((path for root in self._dirs if (path := root / relative).is_file()), None)
 
 
 def _source(told: Sequence[Any]) -> Source:
