@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import http.server
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -19,8 +20,9 @@ from sqlalchemy import select
 from digest import catalogue, ingest
 from digest import models as m
 from digest.db import Database
-from digest.errors import SourceError
+from digest.errors import SourceError, UsageError
 from digest.fetch import Fetcher
+from digest.sources import KINDS
 from digest.types import RawArticle
 from tests.wordpress_server import Site, serving
 
@@ -141,6 +143,23 @@ def test_nothing_to_read_is_one_sentence(content: bytes, web: Any, tmp_path: Pat
         with pytest.raises(SourceError, match="feed itself") as caught:
             ingest.find_source(fetcher, location)
         assert caught.value.code == "nothing_found"
+
+
+def test_an_address_without_its_beginning_is_told_how_to_write_it() -> None:
+    with pytest.raises(UsageError, match=r"write it as https://news\.example\.org/feed"):
+        ingest.absolute("news.example.org/feed")
+    with pytest.raises(UsageError, match="there is nothing at"):
+        ingest.absolute("./feed.xml.d/none")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, fetcher: Fetcher) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for kind in KINDS:
+        with pytest.raises(SourceError) as caught:
+            list(KINDS[kind](str(tmp_path / "pipe"), {}, fetcher).fetch({}).items)
+        assert caught.value.code == "unreadable"
+    with pytest.raises(SourceError, match="is no file"):
+        ingest.find_source(fetcher, str(tmp_path / "pipe"))
 
 
 # ----------------------------------------------------------------------------- what a source's row learns

@@ -139,6 +139,16 @@ def test_the_size_nearest_to_ours_as_mail_programs_read_it(sizes: dict[str, tupl
     assert article.image == Image(f"https://s.example/{url}", width, height, "Alt")
 
 
+def test_the_language_is_that_of_the_posts_else_of_the_page(fetcher: Fetcher) -> None:
+    with serving(Site(START, page=b'<!doctype html><html class="no-js" lang="de-DE"><title>x</title>')) as site:
+        site.publish()
+        fetched = WordPress(site.url, {}, fetcher).fetch({})
+        assert (fetched.language, [item.language for item in fetched.items]) == ("de-DE", [None])
+        site.publish(extra={"yoast_head_json": {"og_locale": "fr_FR"}})
+        site.publish(extra={"lang": "it"})
+        assert [item.language for item in WordPress(site.url, {}, fetcher).fetch({}).items] == [None, "fr_FR", "it"]
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(

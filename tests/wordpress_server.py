@@ -52,6 +52,7 @@ class Site:
     blocked: str = ""  # one of _BLOCKED: what every answer of the API is instead
     busy: list[tuple[int, str]] = field(default_factory=list)  # (status, Retry-After) of the next answers
     between: Any = None  # called after each answered list of posts: the site goes on while it is read
+    page: bytes = b"<!doctype html><title>Site</title>"  # its home page
     asked: list[str] = field(default_factory=list)
     url: str = ""
 
@@ -165,7 +166,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             route = parts.path.removeprefix("/wp-json/")
         elif parts.path == "/":
             link = f'<{site.url}/?rest_route=/>; rel="https://api.w.org/"'
-            return 200, b"<!doctype html><title>Site</title>", "text/html", {"Link": link}
+            return 200, site.page, "text/html", {"Link": link}
         else:
             return 404, b"<html>not here</html>", "text/html", {}
         if site.blocked:

@@ -139,7 +139,7 @@ def sources_add(
             app.db, name, kind=kind, location=location, categories=categories, options=options, at=now()
         )
         if look is None:
-            out.record(_source_row(made))
+            _told(_source_row(made), out)
         else:
             _looked(_source_row(made), look, out)
 
@@ -165,7 +165,22 @@ def sources_set(
             app.db, name, location=location, categories=categories or None,
             options=_options(zone, pattern, keywords, others),
         )  # fmt: skip
-    out.record(_source_row(changed))
+    _told(_source_row(changed), out)
+
+
+def _told(row: dict[str, Any], out: Output) -> None:
+    out.record(row if out.as_json else _worded(row))
+
+
+def _worded(row: dict[str, Any]) -> dict[str, Any]:
+    """A source for people: its options as they are typed."""
+    said = []
+    for name, value in row["options"].items():
+        if isinstance(value, dict):
+            said += [f"{name}={topic}={','.join(words)}" for topic, words in value.items()]
+        else:
+            said.append(f"{name}={','.join(value) if isinstance(value, list) else value}")
+    return row | {"options": "; ".join(said) or None}
 
 
 def _looked(row: dict[str, Any], look: Any, out: Output) -> None:
@@ -173,7 +188,7 @@ def _looked(row: dict[str, Any], look: Any, out: Output) -> None:
     if out.as_json:
         out.line(row | look.to_json())
         return
-    out.record(row | {"what": look.what or None, "articles carry": look.told()})
+    out.record(_worded(row) | {"what": look.what or None, "articles carry": look.told()})
     out.rows(look.newest(), "published at", Column("newest articles", "title"), "url", empty="no article yet")
     for other in look.also:
         say(f"there is also {other.what}: --kind {other.kind} --location {other.location}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -447,6 +448,8 @@ def absolute(location: str) -> str:
         raise UsageError(f"{location!r}: {scheme} addresses cannot be read; use http(s) or a local path")
     path = Path(unquote(urlsplit(location).path) if scheme == "file" else location).expanduser().absolute()
     if not path.exists() and not matching(path):
+        if not scheme and re.fullmatch(r"(?:[\w-]+\.)+[a-z]{2,}(?:[/?:].*)?", location, re.IGNORECASE):
+            raise UsageError(f"there is no file {location}; if it is a web address, write it as https://{location}")
         raise UsageError(f"there is nothing at {path}; give the path of a file that exists, or an http(s) address")
     return str(path)
 

@@ -6,17 +6,20 @@ A path is told by its content. A page leads to the REST API behind it and to the
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urljoin
 
 from digest.errors import SourceError
-from digest.fetch import Fetcher, Response, inflate, shown
+from digest.fetch import Fetcher, Response, shown
 from digest.sources import reading, wpapi
 from digest.sources.markdown import SUFFIXES
+from digest.sources.mending import read_on
 from digest.sources.wppost import looks_like_post
 from digest.text import decode
 
@@ -70,19 +73,8 @@ def _local(location: str) -> Iterator[Found]:
 
 
 def _beginning(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(2_000_000)
-    except FileNotFoundError as e:
-        raise SourceError("not_found", f"there is no file {path}; correct the location") from e
-    except OSError as e:
-        raise SourceError("unreadable", f"{path} cannot be read: {e.strerror or e}") from e
-    if not data.startswith(b"\x1f\x8b"):
-        return data
-    try:
-        return inflate(data, 50_000_000, path.name)
-    except SourceError:
-        return b""
+    with reading.open_file(path) as stream:
+        return b"".join(itertools.islice(iter(partial(read_on, stream), b""), 32))
 
 
 _WORDS = {

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -31,6 +32,7 @@ OVERLAP = timedelta(hours=26)
 _ZONES = timedelta(hours=15)  # a site's clock is at most 14 hours off UTC
 _KEPT = 3_000  # of posts in the overlap that are remembered
 _POSTS, _CATEGORIES, _TAGS = "wp/v2/posts", "wp/v2/categories", "wp/v2/tags"
+_HTML_LANG = re.compile(rb"<html\b[^<>]{0,500}?\slang=[\"']?([A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,2})\b", re.IGNORECASE)
 _EMBED = "author,wp:term,wp:featuredmedia"
 
 
@@ -58,8 +60,19 @@ class WordPress:
             return Fetched(iter(()), state=self.state, not_modified=True)
         return Fetched(
             chain([first] if first else [], items), topics=site.topics() if not known else (), state=self.state,
-            title=site.title() if not known else None, warnings=site.warnings,
+            title=site.title() if not known else None, language=self._language(first) if not known else None,
+            warnings=site.warnings,
         )  # fmt: skip
+
+    def _language(self, first: RawArticle | Skipped | None) -> str | None:
+        """What the page says where the API does not: it speaks of languages only by plugins."""
+        if isinstance(first, RawArticle) and first.language:
+            return None
+        try:
+            found = _HTML_LANG.search(self.fetcher.get(self.location).content[:20_000])
+        except SourceError:
+            return None
+        return found and found[1].decode()
 
     def latest(self, count: int) -> list[RawArticle | Skipped] | None:
         """The newest posts alone; None where they lie in a document."""

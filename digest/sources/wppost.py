@@ -64,7 +64,7 @@ def made(post: Any, terms: Mapping[int, Term], zone: Any) -> RawArticle | Skippe
         authors=_authors(post),
         topics=_topics(post, terms),
         image=_image(post),
-        language=_string(post.get("lang")) or None,
+        language=_string(post.get("lang")) or _string(_mapping(post.get("yoast_head_json")).get("og_locale")) or None,
         sticky=post.get("sticky") is True,
         withheld=isinstance(content, dict) and content.get("protected") is True,
     )
