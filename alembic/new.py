@@ -1,4 +1,4 @@
-"""Write the next migration from what digest/models.py says and the shipped migrations do not: `./run migration TEXT`.
+"""Write the next migration from what digest/models/ says and the shipped migrations do not: `./run migration TEXT`.
 
 Until the first release there is one revision, made anew instead of amended:
 `rm alembic/versions/0001_*.py && ./run migration "first tables"`. Read what comes out before you commit it.

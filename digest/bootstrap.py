@@ -74,7 +74,8 @@ class App:
     def post(self) -> Post:
         with self.db.reading() as session:
             domain = publication(session).mail_domain
-        return Post(self.settings.public_url, domain or self.settings.mail_domain_for(), self.keys)
+        s = self.settings
+        return Post(s.public_url, domain or s.mail_domain_for(), self.keys, reads_bounces=s.reads_bounces)
 
     @cached_property
     def signer(self) -> Signer | None:

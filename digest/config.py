@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from digest.errors import ConfigError
 from digest.paths import shipped
-from digest.types import Relay
+from digest.types import MailPlace, Relay
 
 _PREFIX = "DIGEST_"
 _NOT_SETTINGS = frozenset({"DIGEST_CONFIG", "DIGEST_DEBUG"})  # where the file is; tracebacks wanted
@@ -95,6 +95,12 @@ def _folder(value: Path) -> Path:
     return path
 
 
+def _sns_topic(value: str) -> str:
+    if not re.fullmatch(r"arn:aws(-[a-z]+)*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}", value):
+        raise ValueError("is no topic of SNS; write it as arn:aws:sns:eu-west-1:123456789012:bounces")
+    return value
+
+
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
@@ -124,6 +130,7 @@ Host = Annotated[str, AfterValidator(_host)]
 HubUrl = Annotated[str, AfterValidator(_hub_url)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 PortOrFree = Annotated[int, Field(ge=0, le=65535)]
+Topic = Annotated[str, AfterValidator(_sns_topic)]
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
 
 # ----------------------------------------------------------------------------- the tree
@@ -149,6 +156,23 @@ class SmtpSettings(Table):
 
 class DkimSettings(Table):
     keys: Annotated[tuple[Annotated[str, AfterValidator(_dkim_key)], ...], BeforeValidator(_split)]
+
+
+class BouncesSettings(Table):
+    read: bool
+    protocol: Literal["imap", "pop"]
+    host: Host | None = None
+    port: Port | None = None
+    security: Literal["none", "starttls", "tls"]
+    username: str | None = None
+    password_file: ReadableFile | None = None
+    folder: Annotated[str, Field(min_length=1, max_length=200)]
+    every_s: Annotated[float, Field(ge=10, le=86_400)]
+
+
+class HooksSettings(Table):
+    secret_file: ReadableFile | None = None
+    sns_topics: Annotated[tuple[Topic, ...], BeforeValidator(_split)]
 
 
 class CaptureSettings(Table):
@@ -189,6 +213,8 @@ class Settings(Table):
     database: DatabaseSettings = DatabaseSettings()
     smtp: SmtpSettings
     dkim: DkimSettings
+    bounces: BouncesSettings
+    hooks: HooksSettings
     capture: CaptureSettings
     web: WebSettings
     fetch: FetchSettings
@@ -229,6 +255,14 @@ class Settings(Table):
         selectors = [selector for selector, _ in self.dkim_keys()]
         if len(set(selectors)) < len(selectors):
             yield "dkim.keys names a selector twice; each key has its own, or receivers look in the wrong place"
+        yield from self._about_bounces()
+
+    def _about_bounces(self) -> Iterator[str]:
+        box = self.bounces
+        if box.host and not (box.username and box.password_file):
+            yield "bounces.host is set but not who reads there; set bounces.username and bounces.password_file"
+        if box.host and box.security == "none" and not is_loopback(box.host):
+            yield "bounces.security is none, so the password would travel readable; use starttls or tls"
 
     @property
     def database_url(self) -> str:
@@ -252,6 +286,25 @@ class Settings(Table):
         """(selector, file of its private key), in the order given."""
         pairs = [key.partition("=") for key in self.dkim.keys]
         return [(selector.strip(), Path(file.strip()).expanduser().absolute()) for selector, _, file in pairs]
+
+    @property
+    def reads_bounces(self) -> bool:
+        """Whether mail to our own envelope senders is read, so that mail may unsubscribe."""
+        return self.bounces.read or self.bounces.host is not None
+
+    def bounce_mailbox(self) -> MailPlace | None:
+        """Where bounces lie; None: no mailbox is polled. Reads the password file anew."""
+        box = self.bounces
+        if box.host is None or box.username is None or box.password_file is None:
+            return None
+        usual = {"imap": (143, 993), "pop": (110, 995)}[box.protocol][box.security == "tls"]
+        password = _secret_text(box.password_file, "bounces.password_file")
+        return MailPlace(box.protocol, box.host, box.port or usual, box.security, box.username, password, box.folder)
+
+    def hook_secret(self) -> bytes | None:
+        """What hooks sign with; None: that hook is closed. Reads the file anew."""
+        file = self.hooks.secret_file
+        return _secret_text(file, "hooks.secret_file").encode() if file else None
 
     def mail_domain_for(self) -> str:
         """The setting, else the public URL's host, else (an address, or this machine) localhost.localdomain."""

@@ -64,6 +64,15 @@ class Result(StrEnum):
     CANCELLED = "cancelled"
 
 
+class SuppressionReason(StrEnum):
+    """Why an address may not be written to."""
+
+    BOUNCE = "bounce"  # it is no more
+    COMPLAINT = "complaint"  # its reader called our mail spam
+    MANUAL = "manual"
+    ERASED = "erased"  # its reader had themselves erased; they alone may come back
+
+
 #: At most one attempt of a delivery has one of these.
 TERMINAL = frozenset({Result.ACCEPTED, Result.REJECTED, Result.SUPPRESSED, Result.EXPIRED, Result.CANCELLED})
 #: A delivery that ended so gives its stories back.
@@ -459,6 +468,23 @@ class Relay:
     connect_timeout: float = 30.0
     reply_timeout: float = 300.0
     data_timeout: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class MailPlace:
+    """Where a mailbox is and how it is opened. Time-outs in seconds."""
+
+    protocol: Literal["imap", "pop"]
+    host: str
+    port: int
+    security: Literal["none", "starttls", "tls"]
+    username: str
+    password: str
+    folder: str = "INBOX"
+    timeout_s: float = 30.0
+
+    def __repr__(self) -> str:  # the password stays out of logs and tracebacks
+        return f"MailPlace({self.protocol}, {self.host}:{self.port})"
 
 
 @dataclass(frozen=True, slots=True)

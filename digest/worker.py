@@ -21,10 +21,10 @@ from datetime import UTC, datetime
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from sqlalchemy import select
 
-from digest import catalogue, engine, jobs
+from digest import bounces, catalogue, engine, jobs
 from digest.bootstrap import App, Connect, build
 from digest.config import Settings
-from digest.errors import DigestError
+from digest.errors import ConfigError, DigestError
 from digest.ledger.digests import READERS_ZONE
 from digest.models import Schedule, ScheduleClock
 from digest.schedules import CronSimTrigger
@@ -48,6 +48,15 @@ def work(settings: Settings, beat: Callable[[], None] = lambda: None) -> None:
     run_async(lambda: Worker(settings, beat).run())
 
 
+def poll_bounces(app: App, stop: Callable[[], bool]) -> bounces.Polled:
+    """One poll of the mailbox that the settings name."""
+    place, post = app.settings.bounce_mailbox(), app.post
+    assert place is not None
+    return bounces.poll(
+        app.db, place, keys=post.keys, domain=post.mail_domain, now=lambda: datetime.now(UTC), stop=stop
+    )
+
+
 class Worker:
     """One worker process."""
 
@@ -66,14 +75,17 @@ class Worker:
         self._clock.start()
         beating = asyncio.create_task(self._beats())
         telling = asyncio.create_task(self._tell_hubs(app)) if self._settings.feeds.hubs else None
+        polling = asyncio.create_task(self._poll(app))
         try:
             while not self._stop.is_set():
                 await self._under_one_transport(app)
         finally:
+            self._stop.set()
             beating.cancel()
             if telling is not None:
                 await telling
             self._clock.shutdown(wait=False)
+            await polling
             app.close()
 
     async def _tell_hubs(self, app: App) -> None:
@@ -84,6 +96,17 @@ class Worker:
             except DigestError as e:
                 log.error("hubs.failed %s", e)
             await engine.wait(self._stop, HUBS_S)
+
+    async def _poll(self, app: App) -> None:
+        """Empty the mailbox of bounces now and then, beside everything else: its server may be slow."""
+        while app.settings.bounces.host is not None and not self._stop.is_set():
+            try:
+                polled = await asyncio.to_thread(poll_bounces, app, self._stop.is_set)
+                if polled.read:
+                    log.info("bounces.polled read=%d left=%d", polled.read, polled.left)
+            except (DigestError, ConfigError) as e:
+                log.warning("bounces.failed %s", e)
+            await engine.wait(self._stop, app.settings.bounces.every_s)
 
     def _stopped(self) -> None:
         self._stop.set()

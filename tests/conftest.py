@@ -116,6 +116,15 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
+def sqlite(tmp_path: Path, sqlite_template: Path) -> Iterator[Database]:
+    """A migrated, empty SQLite database, for what does not depend on the kind."""
+    shutil.copyfile(sqlite_template, tmp_path / "digest.sqlite3")
+    database = Database(f"sqlite:///{tmp_path}/digest.sqlite3")
+    yield database
+    database.close()
+
+
+@pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings as shipped, with everything they write kept inside the test's folder."""
     from digest.config import Settings

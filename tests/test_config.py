@@ -99,9 +99,13 @@ def test_every_variable_reaches_its_setting(tmp_path: Path) -> None:
         "database.url": "postgresql://digest@db/digest", "smtp.host": "smtp.example.org", "smtp.port": "587",
         "smtp.security": "starttls", "smtp.username": "me", "smtp.password_file": str(tmp_path / "pw"),
         "smtp.ca_file": str(tmp_path / "pw"), "smtp.connections": "4", "dkim.keys": "s=/k.pem",
-        "capture.host": "::1", "capture.port": "2525",
-        "web.host": "0.0.0.0", "web.port": "80", "fetch.timeout_s": "3.5", "fetch.max_bytes": "2000",
-        "fetch.allow_hosts": "a.example", "feeds.hubs": "https://hub.example/",
+        "bounces.read": "true", "bounces.protocol": "pop", "bounces.host": "pop.example.org",
+        "bounces.port": "1995", "bounces.security": "starttls", "bounces.username": "bounces",
+        "bounces.password_file": str(tmp_path / "pw"), "bounces.folder": "bounces", "bounces.every_s": "60",
+        "hooks.secret_file": str(tmp_path / "key"), "hooks.sns_topics": "arn:aws:sns:eu-west-1:123456789012:bounces",
+        "capture.host": "::1", "capture.port": "2525", "web.host": "0.0.0.0",
+        "web.port": "80", "fetch.timeout_s": "3.5", "fetch.max_bytes": "2000", "fetch.allow_hosts": "a.example",
+        "feeds.hubs": "https://hub.example/",
         "worker.lease_s": "5", "worker.tick_s": "30", "worker.window": "70",
     }  # fmt: skip
     assert list(given) == names()
@@ -268,7 +272,8 @@ def test_the_commented_examples_of_the_reference_are_valid(tmp_path: Path) -> No
         for line in text.splitlines()
     ]
     tree = "\n".join(lines)
-    for path in ("/run/secrets/digest", "/run/secrets/smtp", "/etc/digest/relay-ca.pem"):
+    secrets = ("digest", "smtp", "bounces", "hooks")
+    for path in (*(f"/run/secrets/{name}" for name in secrets), "/etc/digest/relay-ca.pem"):
         tree = tree.replace(f'"{path}"', f'"{tmp_path}/given.toml"')
     tree = tree.replace("/etc/digest/templates", str(tmp_path))
     assert load(tree).worker.window == 50
@@ -285,3 +290,19 @@ def test_the_example_file_is_valid_but_for_its_password(tmp_path: Path) -> None:
 def test_the_environment_of_this_process_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "DIGEST_WEB__PORT", "1")
     assert Settings.load(None, {}).web.port == 8000
+
+
+def test_the_mailbox_of_bounces_is_whole_or_none(tmp_path: Path) -> None:
+    (tmp_path / "pw").write_text("hush\n")
+    assert load().bounce_mailbox() is None
+    assert not load().reads_bounces
+    assert problems("bounces.host = 'mail.example.org'") == [
+        "bounces.host is set but not who reads there; set bounces.username and bounces.password_file"
+    ]
+    box = f"[bounces]\nhost = 'mail.example.org'\nusername = 'b'\npassword_file = '{tmp_path}/pw'\n"
+    place = load(box).bounce_mailbox()
+    assert place is not None
+    assert (place.protocol, place.port, place.security, place.password) == ("imap", 993, "tls", "hush")
+    assert load(box).reads_bounces
+    assert load(box + "protocol = 'pop'\nsecurity = 'starttls'\n").bounce_mailbox().port == 110  # type: ignore[union-attr]
+    assert "would travel readable" in problems(box + "security = 'none'\n")[0]

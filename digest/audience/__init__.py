@@ -6,6 +6,7 @@ One face; the parts:
     subscriptions.py  ask, confirm, leave, look up: one reader at a time
     importing.py      CSV in, thousands of readers at a time
     exporting.py      readers out again
+    suppressions.py   addresses that we may not write to, in and out
 
 Writes subscribers, subscriptions, tastes, consent_events, suppressions, secrets, schedule_clocks that a reader is the
 first to need, and the rows of system_mails that ask for a confirmation. Sends nothing: that is the sweep's.
@@ -26,13 +27,27 @@ from digest.audience.subscriptions import (
     find,
     forget_unconfirmed,
     invitation,
+    leave_all,
     offers,
     preferences,
+    reader_id,
     resubscribe,
     show,
     subscribe,
-    suppress,
+    suspend,
     unsubscribe,
+)
+from digest.audience.suppressions import (
+    SuppressionReport,
+    hash_away,
+    import_suppressions,
+    lift,
+    lift_all,
+    listed,
+    suppress,
+    suppressed_among,
+    suppression,
+    write_suppressions,
 )
 from digest.audience.tastes import follow_merge
 from digest.audience.tokens import Keys, Links, Tokens, ensure_secrets
@@ -47,6 +62,7 @@ __all__ = [
     "Preferences",
     "Requested",
     "Standing",
+    "SuppressionReport",
     "Tokens",
     "add",
     "confirm",
@@ -56,15 +72,26 @@ __all__ = [
     "find",
     "follow_merge",
     "forget_unconfirmed",
+    "hash_away",
     "import_csv",
+    "import_suppressions",
     "invitation",
+    "leave_all",
+    "lift",
+    "lift_all",
+    "listed",
     "offers",
     "parse_address",
     "preferences",
+    "reader_id",
     "resubscribe",
     "show",
     "subscribe",
     "suppress",
+    "suppressed_among",
+    "suppression",
+    "suspend",
     "unsubscribe",
     "write_csv",
+    "write_suppressions",
 ]

@@ -9,7 +9,7 @@ from typing import IO, Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from digest.audience.importing import as_text_cell
+from digest.audience.lines import as_text_cell
 from digest.models import Digest, Subscriber, Subscription, Suppression
 from digest.types import Dress
 

@@ -8,15 +8,14 @@ started again: rows that are there already come out unchanged.
 
 from __future__ import annotations
 
-import csv
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 from zoneinfo import available_timezones
@@ -26,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from digest.audience._sql import insert_many, one_of
 from digest.audience.addresses import Address, parse_address
+from digest.audience.lines import Invalid, error_sink, named_cells, opened
 from digest.audience.subscriptions import (
     dress_code,
     ensure_clocks,
@@ -35,9 +35,10 @@ from digest.audience.subscriptions import (
     unknown_digest,
     zone_of,
 )
+from digest.audience.suppressions import suppressed_among
 from digest.db import Database
 from digest.errors import UsageError
-from digest.models import ConsentEvent, Digest, Schedule, Subscriber, Subscription, Suppression
+from digest.models import ConsentEvent, Digest, Schedule, Subscriber, Subscription
 from digest.types import Dress, Format, SubscriptionStatus
 
 _CHUNK = 4000
@@ -88,13 +89,6 @@ class _Row:
     format: Format | None
     agreed: bool  # the file does not say otherwise
     left: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Invalid:
-    line: int
-    value: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +148,8 @@ def import_csv(
     """
     began, report = time.perf_counter(), ImportReport()
     with ExitStack() as stack:
-        stream, name = _opened(stack, file)
-        say = _error_sink(stack, errors_file)
+        stream, name = opened(stack, file)
+        say = error_sink(stack, errors_file)
         importer = _Importer(database, name, digest, confirmed, now, dry_run, report)
         rows = _rows(stream)
         while chunk := list(islice(rows, _CHUNK)):
@@ -185,12 +179,12 @@ class _Importer:
             raise UsageError(unknown_digest(digest, self.recipes))
         self.digest = digest
 
-    def take(self, chunk: Sequence[_Row | _Invalid], say: Callable[[_Invalid], None]) -> None:
+    def take(self, chunk: Sequence[_Row | Invalid], say: Callable[[Invalid], None]) -> None:
         self.report.rows += len(chunk)
         rows: dict[tuple[str, str | None], _Row] = {}
         for row in chunk:
             found = self._placed(row)
-            if isinstance(found, _Invalid):
+            if isinstance(found, Invalid):
                 self.report.invalid += 1
                 say(found)
                 continue
@@ -210,13 +204,13 @@ class _Importer:
     def _session(self) -> AbstractContextManager[Session]:
         return self.database.reading() if self.dry else self.database.transaction()
 
-    def _placed(self, row: _Row | _Invalid) -> _Row | _Invalid:
+    def _placed(self, row: _Row | Invalid) -> _Row | Invalid:
         """The row with the digest it goes to."""
-        if isinstance(row, _Invalid):
+        if isinstance(row, Invalid):
             return row
         slug = self.digest or row.digest
         if slug is not None and slug not in self.recipes:
-            return _Invalid(row.line, row.address.given, unknown_digest(slug, self.recipes))
+            return Invalid(row.line, row.address.given, unknown_digest(slug, self.recipes))
         if slug == row.digest:
             return row
         return _Row(row.line, row.address, slug, row.timezone, row.language, row.format, row.agreed, row.left)
@@ -228,10 +222,8 @@ class _Importer:
         columns = (Subscriber.address_key, Subscriber.id, Subscriber.timezone, Subscriber.language)
         found = session.execute(select(*columns).where(one_of(session, Subscriber.address_key, keys)))
         readers = {key: (i, zone, language) for key, i, zone, language in found}
-        suppressed = session.scalars(
-            select(Suppression.address_key).where(one_of(session, Suppression.address_key, keys))
-        )
-        return _Known(readers, self._held(session, [i for i, _, _ in readers.values()]), set(suppressed))
+        suppressed = set(suppressed_among(session, keys))
+        return _Known(readers, self._held(session, [i for i, _, _ in readers.values()]), suppressed)
 
     def _held(self, session: Session, subscriber_ids: Sequence[int]) -> dict[tuple[int, int], _Held]:
         if not subscriber_ids:
@@ -394,98 +386,33 @@ def _recipe(digest_id: int, schedule: Schedule | None) -> _Recipe:
     return _Recipe(digest_id, schedule.id, schedule.timezone) if schedule else _Recipe(digest_id, None, "")
 
 
-# ----------------------------------------------------------------------------- lines and rows
+# ----------------------------------------------------------------------------- rows
 
 
-def _opened(stack: ExitStack, file: Path | IO[str]) -> tuple[IO[str], str]:
-    if not isinstance(file, Path):
-        return file, Path(getattr(file, "name", "") or "stdin").name
-    try:
-        with file.open("rb") as raw:
-            wide = raw.read(2) in (b"\xff\xfe", b"\xfe\xff")  # spreadsheets save "Unicode text" so
-        encoding = "utf-16" if wide else "utf-8-sig"
-        return stack.enter_context(file.open(encoding=encoding, errors="replace", newline="")), file.name
-    except OSError as e:
-        raise UsageError(f"{file} cannot be read: {e.strerror}") from None
+def _rows(stream: IO[str]) -> Iterator[_Row | Invalid]:
+    for cells, line in named_cells(stream, _HEADINGS):
+        yield cells if isinstance(cells, Invalid) else _row(cells, line)
 
 
-def _error_sink(stack: ExitStack, path: Path | None) -> Callable[[_Invalid], None]:
-    if path is None:
-        return lambda _: None
-    try:
-        writer = csv.writer(stack.enter_context(path.open("w", encoding="utf-8", newline="")))
-    except OSError as e:
-        raise UsageError(f"{path} cannot be written: {e.strerror}") from None
-    path.chmod(0o644)
-    writer.writerow(("line", "value", "reason"))
-    return lambda bad: writer.writerow((bad.line, as_text_cell(bad.value), bad.reason))
-
-
-def as_text_cell(value: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
-
-
-def _rows(stream: IO[str]) -> Iterator[_Row | _Invalid]:
-    first = next(stream, "")
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(chain([first], stream), delimiter=delimiter)
-    columns: dict[str, int] | None = None
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as e:
-            yield _Invalid(reader.line_num, "", f"the line cannot be read: {e}")
-            continue
-        if not any(cells):
-            continue
-        if columns is None:
-            columns = _columns(cells)
-            if columns.get("header"):
-                continue
-        yield _row(cells, columns, reader.line_num)
-
-
-def _columns(cells: Sequence[str]) -> dict[str, int]:
-    """Which column holds what, from the first line; a first line that holds an address is no header."""
-    names = [" ".join(cell.replace("_", " ").split()).casefold() for cell in cells]
-    found = {
-        field: next(names.index(a) for a in aliases if a in names)
-        for field, aliases in _HEADINGS.items()
-        if any(a in names for a in aliases)
-    }
-    if "email" in found:
-        return {**found, "header": 1}
-    holds = [i for i, cell in enumerate(cells) if "@" in cell]
-    if not holds:
-        raise UsageError("the first line names no column called email or address, and holds no address itself")
-    return {"email": holds[0]}
-
-
-def _row(cells: Sequence[str], columns: dict[str, int], line: int) -> _Row | _Invalid:
+def _row(cells: Mapping[str, str], line: int) -> _Row | Invalid:
     def cell(field: str) -> str:
-        at = columns.get(field)
-        return cells[at].strip() if at is not None and at < len(cells) else ""
+        return cells.get(field, "")
 
     text = cell("email")
-    if text[:1] == "'" and text[1:2] in ("=", "+", "-", "@"):
-        text = text[1:]  # quoted against spreadsheets, by us or by another
     try:
         address = parse_address(text)
     except UsageError as e:
-        return _Invalid(line, text, str(e))
+        return Invalid(line, text, str(e))
     zone, language, status = cell("timezone"), cell("language"), cell("status").casefold()
     format = _FORMATS.get(cell("format").casefold(), _UNKNOWN)
     if zone and zone not in _zones():
-        return _Invalid(line, text, f"there is no time zone {zone!r}; use a name such as Europe/Berlin")
+        return Invalid(line, text, f"there is no time zone {zone!r}; use a name such as Europe/Berlin")
     if language and not (len(language) <= 16 and _LANGUAGE.fullmatch(language)):
-        return _Invalid(line, text, f"{language!r} is not a language; use a tag such as en or pt-BR")
+        return Invalid(line, text, f"{language!r} is not a language; use a tag such as en or pt-BR")
     if isinstance(format, str):
-        return _Invalid(line, text, f"there is no format {cell('format')!r}; use html or text")
+        return Invalid(line, text, f"there is no format {cell('format')!r}; use html or text")
     if status not in _TAKES + _WAITS + _LEFT:
-        return _Invalid(line, text, f"the status {status!r} is not known; use active, pending or unsubscribed")
+        return Invalid(line, text, f"the status {status!r} is not known; use active, pending or unsubscribed")
     return _Row(
         line, address, cell("digest") or None, zone or None, language.replace("_", "-").lower() or None, format,
         agreed=status not in _WAITS, left=status in _LEFT,

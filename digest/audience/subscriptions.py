@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from digest.audience._sql import insert_new
 from digest.audience.addresses import Address, parse_address
+from digest.audience.suppressions import lift_erased, suppression
 from digest.errors import UsageError
 from digest.models import (
     ConsentEvent,
@@ -28,11 +29,10 @@ from digest.models import (
     ScheduleClock,
     Subscriber,
     Subscription,
-    Suppression,
     SystemMail,
     Taste,
 )
-from digest.types import DigestStatus, Dress, Format, SubscriptionStatus
+from digest.types import DigestStatus, Dress, Format, SubscriptionStatus, SuppressionReason
 
 CONFIRMATION_EVERY = timedelta(hours=24)
 CONFIRMATIONS_EVER = 3
@@ -112,7 +112,7 @@ def subscribe(
     """
     rows = _digests(session, [digests] if isinstance(digests, str) else digests)
     address = parse_address(address) if isinstance(address, str) else address
-    if _suppression(session, address.key):
+    if suppression(session, address.key) not in (None, SuppressionReason.ERASED):
         return Requested((), mailed=False)
     reader = _reader(session, address, now, language, timezone)
     asked = [_ask(session, reader, digest, format, now, source, detail or {}) for digest in rows]
@@ -189,6 +189,7 @@ def confirm(
     if row.status == SubscriptionStatus.PENDING:
         _activate(session, row, now)
         _consent(session, row, "confirmed", source, now, detail or {})
+        lift_erased(session, session.scalars(select(Subscriber.address_key).filter_by(id=row.subscriber_id)).one())
         session.flush()
     return find(session, subscription_id)
 
@@ -205,6 +206,33 @@ def unsubscribe(
         _consent(session, row, "unsubscribed", source, now, detail or {})
         session.flush()
     return find(session, subscription_id)
+
+
+def leave_all(session: Session, subscriber_id: int, *, now: datetime, source: str) -> int:
+    """End every subscription of a reader: a complaint means all of them. Returns how many it ended."""
+    ids = session.scalars(
+        select(Subscription.id).filter_by(subscriber_id=subscriber_id).order_by(Subscription.id)
+    ).all()
+    before = [s for i in ids if (s := find(session, i)) and s.status is not SubscriptionStatus.UNSUBSCRIBED]
+    for standing in before:
+        unsubscribe(session, standing.id, now=now, source=source)
+    return len(before)
+
+
+def suspend(session: Session, subscriber_id: int, *, now: datetime, source: str) -> int:
+    """Stop writing to a reader whose address fails: active subscriptions wait until they subscribe again.
+
+    Returns how many it stopped.
+    """
+    session.execute(select(Subscriber.id).filter_by(id=subscriber_id).with_for_update())
+    rows = session.scalars(
+        select(Subscription).filter_by(subscriber_id=subscriber_id, status=SubscriptionStatus.ACTIVE)
+    ).all()
+    for row in rows:
+        row.status, row.ended_at = SubscriptionStatus.SUSPENDED, now
+        _consent(session, row, "suspended", source, now, {})
+    session.flush()
+    return len(rows)
 
 
 def resubscribe(session: Session, subscription_id: int, *, now: datetime, source: str) -> Standing | None:
@@ -238,12 +266,6 @@ def forget_unconfirmed(session: Session, before: datetime) -> int:
     return len(gone.all())
 
 
-def suppress(session: Session, address_key: str, reason: str, now: datetime, detail: str = "") -> None:
-    """Never write to this address again; the first reason stands."""
-    row = {"address_key": address_key, "reason": reason, "detail": detail, "created_at": now}
-    insert_new(session, Suppression, [row])
-
-
 def add(
     session: Session,
     address: str | Address,
@@ -262,7 +284,7 @@ def add(
     """
     rows = _digests(session, digests)
     address = parse_address(address) if isinstance(address, str) else address
-    if reason := _suppression(session, address.key):
+    if reason := suppression(session, address.key):
         raise UsageError(f"{address.given} is suppressed ({reason}); nothing was added")
     reader = _reader(session, address, now, language, timezone)
     for digest in rows:
@@ -323,6 +345,11 @@ def preferences(session: Session, subscriber_id: int) -> Preferences | None:
     return Preferences(reader.id, reader.address, tuple(map(_standing, rows)))
 
 
+def reader_id(session: Session, address: Address) -> int | None:
+    """The subscriber of an address; None: there is none."""
+    return session.scalar(select(Subscriber.id).filter_by(address_key=address.key))
+
+
 def offers(session: Session) -> list[Offer]:
     """The digests that take readers, in the site's order."""
     digests = session.scalars(
@@ -338,7 +365,7 @@ def show(session: Session, address: str | Address) -> dict[str, Any]:
     """All that is held of one address, as plain data; UsageError: nothing is."""
     address = parse_address(address) if isinstance(address, str) else address
     reader = session.scalars(select(Subscriber).filter_by(address_key=address.key)).one_or_none()
-    reason = _suppression(session, address.key)
+    reason = suppression(session, address.key)
     if reader is None:
         if reason:
             return {"email": address.given, "suppressed": reason, "timezone": None, "language": None,
@@ -389,10 +416,6 @@ def unknown_digest(slug: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(slug, list(known), 1)
     hint = f"did you mean {near[0]!r}?" if near else "`digests list` shows those there are"
     return f"there is no digest {slug!r}; {hint}"
-
-
-def _suppression(session: Session, key: str) -> str | None:
-    return session.scalar(select(Suppression.reason).filter_by(address_key=key))
 
 
 def _reader(

@@ -10,14 +10,27 @@ from pathlib import Path
 import rich_click as click
 
 import digest
-from digest.cli import articles, digests, dkim, editions, feeds, sources, stories, subscribers, system, templates
+from digest.cli import (
+    articles,
+    bounces,
+    digests,
+    dkim,
+    editions,
+    feeds,
+    sources,
+    stories,
+    subscribers,
+    suppressions,
+    system,
+    templates,
+)
 from digest.cli.common import FILE, Door, Family
 
 _PANELS = {
     "Start": ("demo", "init", "serve"),
     "Articles": ("sources", "ingest", "articles", "stories", "topics"),
     "Digests": ("digests", "preview", "tick", "run", "editions", "deliveries"),
-    "Readers": ("subscribers", "feeds"),
+    "Readers": ("subscribers", "suppressions", "bounces", "bounce", "feeds"),
     "Operate": ("web", "worker", "capture", "brand", "templates", "config", "dkim", "db"),
 }
 click.rich_click.COMMAND_GROUPS = {"digest": [{"name": n, "commands": list(c)} for n, c in _PANELS.items()]}
@@ -36,7 +49,10 @@ def cli(context: click.Context, config: Path | None) -> None:
     context.obj = Door(config)
 
 
-for _room in (system, sources, articles, stories, digests, editions, subscribers, feeds, dkim, templates):
+_ROOMS = (
+    system, sources, articles, stories, digests, editions, subscribers, suppressions, bounces, feeds, dkim, templates,
+)  # fmt: skip
+for _room in _ROOMS:
     for _command in _room.COMMANDS:
         cli.add_command(_command)
 

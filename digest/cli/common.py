@@ -42,6 +42,7 @@ class Exit(IntEnum):
     CONFIGURATION = 4
     SCHEMA_BEHIND = 5
     IN_PART = 6  # something is still queued
+    TRY_AGAIN = 75  # to a mail server that hands over a bounce: sysexits' EX_TEMPFAIL
     INTERRUPTED = 130
 
 

@@ -280,4 +280,61 @@ def _deliveries(app: App, edition: int, outcome: str | None, limit: int | None) 
             }  # fmt: skip
 
 
+@deliveries.command("show")
+@click.argument("email")
+@click.option("--edition", type=int, required=True, metavar="ID", help="Of this edition.")
+@json_option
+@pass_door
+def deliveries_show(door: Door, email: str, edition: int, out: Output) -> None:
+    """Tell the whole story of one reader's mail: every attempt, what servers said, and what was heard later."""
+    with door.app() as app:
+        _row(app, edition)
+        story = _story(app, email, edition)
+    if out.as_json:
+        out.line(story)
+        return
+    out.record({key: value for key, value in story.items() if key not in ("attempts", "events")})
+    said = (Column("code", "code", right=True), "enhanced", Column("said", "text"))
+    click.echo()
+    out.rows(story["attempts"], Column("at", "at", whole=True), Column("try", "attempt", right=True), "outcome", *said,
+             empty="nothing was tried yet")  # fmt: skip
+    if story["events"]:
+        click.echo()
+        out.rows(story["events"], Column("at", "at", whole=True), Column("heard", "kind"), "status", "action", "reason",
+                 Column("said", "text"))  # fmt: skip
+
+
+def _story(app: App, email: str, edition: int) -> dict[str, Any]:
+    from digest import audience, ledger
+    from digest.delivery.message import message_id
+    from digest.models import Edition
+
+    post, address = app.post, audience.parse_address(email)
+    with app.db.reading() as session:
+        reader = audience.reader_id(session, address)
+        found = reader and ledger.readings.delivery(session, session.get_one(Edition, edition), reader)
+        if not reader or not found:
+            raise UsageError(f"edition {edition} was not released to {address.given}")
+        delivery, attempts = found
+        events = ledger.events.events_of(session, reader, edition)
+        return {
+            "email": delivery.address, "edition": edition, "outcome": delivery.outcome,
+            "message_id": message_id(post.keys.message_id, edition, reader, post.mail_domain),
+            "attempts": [
+                {
+                    "attempt": a.attempt, "outcome": a.outcome, "code": a.code, "enhanced": a.enhanced, "text": a.text,
+                    "email": a.address, "at": a.at,
+                }
+                for a in attempts
+            ],
+            "events": [
+                {
+                    "at": e.at, "kind": e.kind, "status": e.status, "action": e.action, "reason": e.reason or None,
+                    "source": e.source, "text": e.text,
+                }
+                for e in events
+            ],
+        }  # fmt: skip
+
+
 COMMANDS = (tick, run, editions, deliveries)

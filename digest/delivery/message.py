@@ -57,13 +57,17 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Addressee:
-    """One reader of one edition. ``message_id`` in angle brackets, ``date`` aware: the real clock of this attempt."""
+    """One reader of one edition. ``message_id`` in angle brackets, ``date`` aware: the real clock of this attempt.
+
+    ``leaving_address``: where mail unsubscribes; "" where nobody reads it.
+    """
 
     address: str
     message_id: str
     unsubscribe_url: str
     preferences_url: str
     date: datetime
+    leaving_address: str = ""
 
 
 # ----------------------------------------------------------------------------- messages
@@ -188,7 +192,11 @@ def _personal_headers(addressee: Addressee, subject: bytes) -> bytes:
     if not _URL.fullmatch(url):
         raise ValueError("this unsubscribe URL cannot stand in a header")
     # RFC 2369 §2, RFC 8058 §3.1: on one line as it is, never folded and never an encoded word
-    unsubscribe = b"List-Unsubscribe: <%b>\r\n" % url.encode("ascii")
+    unsubscribe = b"List-Unsubscribe: <%b>" % url.encode("ascii")
+    if addressee.leaving_address:
+        check_address(addressee.leaving_address)
+        unsubscribe += b", <mailto:%b?subject=unsubscribe>" % addressee.leaving_address.encode("ascii")
+    unsubscribe += CRLF
     headers = _delivery_headers(addressee.address, subject, addressee.date, addressee.message_id)
     return b"".join((*headers, unsubscribe))
 
@@ -297,6 +305,24 @@ def parse_verp(address: str, key: bytes, domain: str) -> tuple[int, int] | None:
     edition, subscriber = int(found[1]), int(found[2])
     genuine = hmac.compare_digest(found[3], _mac(key, b"verp", edition, subscriber, 10))
     return (edition, subscriber) if genuine else None
+
+
+def leaving_address(subscription: int, key: bytes, domain: str) -> str:
+    """Where a reader's mail program writes to unsubscribe (RFC 2369 §3.2); names the subscription, and proves it."""
+    return f"u+{subscription}.{_mac(key, b'leave', 0, subscription, 12)}@{domain}"
+
+
+_LEAVING = re.compile(r"u\+([0-9]{1,19})\.([0-9a-f]{24})")
+
+
+def parse_leaving_address(address: str, key: bytes, domain: str) -> int | None:
+    """The subscription that an address made by `leaving_address` ends; else None."""
+    local, _, host = address.lower().rpartition("@")
+    found = _LEAVING.fullmatch(local)
+    if not found or host != domain.lower():
+        return None
+    genuine = hmac.compare_digest(found[2], _mac(key, b"leave", 0, int(found[1]), 12))
+    return int(found[1]) if genuine else None
 
 
 def _mac(key: bytes, purpose: bytes, edition: int, subscriber: int, size: int) -> str:

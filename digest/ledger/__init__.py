@@ -7,12 +7,14 @@ One face for the rooms above:
 * `history`   what readers have had, and the release that adds to it
 * `batches`   leases, groups of answers, takeover, retry; `hotpath`: the statements of a sender's commit
 * `readings`  deliveries, counts, the archive
+* `events`    what was heard of mail later, and hooks' requests
 * `mails`     system mails that wait, mails that the capture server caught
 
-Reads any table; writes editions, edition_articles, variants, batches, attempts, system_mails' state and captured_mails.
+Reads any table; writes editions, edition_articles, variants, batches, attempts, delivery_events, hook_nonces,
+system_mails' state and captured_mails.
 """
 
-from digest.ledger import batches, digests, editions, history, mails, readings
+from digest.ledger import batches, digests, editions, events, history, mails, readings
 from digest.ledger.mails import captured, captured_mail, store_captured
 from digest.ledger.readings import ArchiveEntry, archive, deliveries, edition_page, edition_pages, outcome_counts
 
@@ -27,6 +29,7 @@ __all__ = [
     "edition_page",
     "edition_pages",
     "editions",
+    "events",
     "history",
     "mails",
     "outcome_counts",

@@ -82,6 +82,23 @@ def deliveries(session: Session, edition: Edition, outcome: str | None = None) -
                 yield delivery
 
 
+def delivery(session: Session, edition: Edition, subscriber_id: int) -> tuple[Delivery, Sequence[Attempt]] | None:
+    """One reader's delivery with every attempt of it, oldest first; None: the edition was not released to them."""
+    if subscriber_id not in set(_recipients(session, edition.id)):
+        return None
+    attempts = session.scalars(
+        select(Attempt)
+        .where(
+            Attempt.edition_month == edition.month,
+            Attempt.edition_id == edition.id,
+            Attempt.subscriber_id == subscriber_id,
+        )
+        .order_by(Attempt.attempt)
+    ).all()
+    address = session.scalar(select(Subscriber.address).where(Subscriber.id == subscriber_id)) or ""
+    return _delivery(edition, subscriber_id, address, attempts[-1] if attempts else None), attempts
+
+
 def _recipients(session: Session, edition_id: int) -> Iterator[int]:
     for ids, ordinals in session.execute(
         select(Batch.ids, Batch.ordinals).where(Batch.edition_id == edition_id, Batch.retry == 0)

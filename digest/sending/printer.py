@@ -17,7 +17,15 @@ from sqlalchemy.orm import Session
 from digest import ledger
 from digest.audience import Keys, Links, Tokens
 from digest.delivery.dkim import Signer
-from digest.delivery.message import Addressee, Identity, MessageFactory, Prepared, message_id, verp
+from digest.delivery.message import (
+    Addressee,
+    Identity,
+    MessageFactory,
+    Prepared,
+    leaving_address,
+    message_id,
+    verp,
+)
 from digest.models import Digest, Edition
 from digest.rendering import Dressed, Layout, Renderer
 from digest.types import ArticleCard, Brand, Dress, EditionView, RenderedVariant
@@ -34,6 +42,7 @@ class Post:
     mail_domain: str
     keys: Keys
     signer: Signer | None = None
+    reads_bounces: bool = False  # mail to our own envelope senders is read, so that mail may unsubscribe
 
     @property
     def links(self) -> Links:
@@ -131,7 +140,13 @@ class Printer:
             unsubscribe_url=self._links.unsubscribe(subscription_id),
             preferences_url=self._links.preferences(subscriber_id),
             date=date,
+            leaving_address=self._leaving_address(subscription_id),
         )
+
+    def _leaving_address(self, subscription_id: int) -> str:
+        if not self._post.reads_bounces:
+            return ""
+        return leaving_address(subscription_id, self._post.keys.message_id, self.domain)
 
     def envelope_sender(self, subscriber_id: int) -> str:
         return verp(self.view.edition_id, subscriber_id, self._post.keys.message_id, self.domain)

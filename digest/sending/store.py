@@ -12,8 +12,8 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from digest import ledger
-from digest.db import Database
+from digest import bounces, ledger
+from digest.db import Database, clock
 from digest.delivery.classify import next_attempt
 from digest.delivery.message import Prepared
 from digest.delivery.transport import Envelope
@@ -22,7 +22,7 @@ from digest.ledger.batches import Answer, Claimed, Move, Recipient
 from digest.models import Edition
 from digest.rendering import Renderer
 from digest.sending.printer import Post, Printer
-from digest.types import EditionStatus, Outcome
+from digest.types import EditionStatus, Outcome, Result
 
 #: While draining, a deferred delivery is tried again at once this many times.
 IMPATIENT_RETRIES = 3
@@ -169,7 +169,7 @@ class LedgerStore:
         self, moves: Sequence[Move], answers: Sequence[Answer], granting: Sequence[Recipient]
     ) -> dict[Recipient, Outcome]:
         with self._db.transaction() as session:
-            return ledger.batches.group(
+            refused = ledger.batches.group(
                 session,
                 worker=self.worker,
                 lease=self._lease,
@@ -178,6 +178,15 @@ class LedgerStore:
                 answers=answers,
                 granting=granting,
             )
+            if self._live:  # the capture server knows no reader
+                self._heed(session, answers)
+            return refused
+
+    def _heed(self, session: Session, answers: Sequence[Answer]) -> None:
+        """What the relay refused for good may end more than this delivery."""
+        for answer in answers:
+            if answer.outcome.result is Result.REJECTED:
+                bounces.heed(session, answer.recipient.subscriber_id, answer.outcome, clock(session))
 
     def hand_back(self, batch: Claimed, left: Sequence[Recipient]) -> None:
         with self._db.transaction() as session:

@@ -15,7 +15,7 @@ from digest.audience import invitation
 from digest.catalogue import brand
 from digest.db import Database
 from digest.delivery.classify import next_attempt
-from digest.delivery.message import Identity, message_id, system_message
+from digest.delivery.message import Identity, message_id, system_message, verp
 from digest.delivery.transport import Envelope, Transport, Wakeable
 from digest.ledger.mails import WaitingMail
 from digest.rendering import Renderer
@@ -111,7 +111,8 @@ class SystemPost:
             return None
         mail = self._waiting.popleft()
         return Envelope(
-            mail_from=f"news@{self._post.mail_domain}".encode(),
+            # edition 0: a confirmation that bounces is about its reader, and about no edition
+            mail_from=verp(0, mail.subscriber_id, self._post.keys.message_id, self._post.mail_domain).encode(),
             rcpt=mail.address.encode(),
             build=lambda: self._build(mail),
             key=mail,

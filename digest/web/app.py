@@ -18,12 +18,12 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from digest.bootstrap import App
 from digest.db import current_revision, head_revision
 from digest.errors import DatabaseError, DigestError, TokenInvalid
-from digest.web import capture, feedpage, public
+from digest.web import capture, feedpage, hooks, public
 from digest.web.feeds import FeedsApp
 from digest.web.guards import HostCheck, SameOrigin, SecurityHeaders, host_name
 from digest.web.lane import lane
@@ -34,20 +34,31 @@ log = logging.getLogger(__name__)
 MAX_BODY = 64 * 1024
 
 
-def create_app(app: App) -> ASGIApp:
-    """Everything that is served over HTTP."""
+def create_app(app: App, get: hooks.Get | None = None) -> ASGIApp:
+    """Everything that is served over HTTP. *get*: see `hooks.routes`."""
     public_url = app.settings.public_url
-    guarded: ASGIApp = RequestBodyLimitMiddleware(_pages(app), MAX_BODY)
+    guarded: ASGIApp = _limited(_pages(app, get))
     guarded = SameOrigin(guarded, public_url)
     guarded = HostCheck(guarded, {_host(public_url), app.settings.web.host}, public_url)
     return FeedsApp(app.shelf, SecurityHeaders(guarded))
+
+
+def _limited(pages: ASGIApp) -> ASGIApp:
+    """Bodies of forms are short; a hook may bring a whole message."""
+    forms, machines = RequestBodyLimitMiddleware(pages, MAX_BODY), RequestBodyLimitMiddleware(pages, hooks.MAX_BODY)
+
+    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        of_machines = scope["type"] == "http" and scope["path"].startswith("/hooks/")
+        await (machines if of_machines else forms)(scope, receive, send)
+
+    return choose
 
 
 def _host(url: str) -> str:
     return host_name(url.partition("//")[2].partition("/")[0])
 
 
-def _pages(app: App) -> Starlette:
+def _pages(app: App, get: hooks.Get | None) -> Starlette:
     pages = Pages(app)
 
     async def ready(request: Request) -> Response:
@@ -77,6 +88,7 @@ def _pages(app: App) -> Starlette:
             *public.routes(app, pages),
             *capture.routes(app, pages),
             *feedpage.routes(app, pages),
+            *hooks.routes(app, get),
             Route("/static/site.css", pages.style_sheet, methods=["GET"]),
             Route("/health/live", live, methods=["GET"]),
             Route("/health/ready", ready, methods=["GET"]),

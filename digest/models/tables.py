@@ -1,8 +1,4 @@
-"""Every table, in reading order: the publication, articles in, digests, readers, editions, what was sent.
-
-Records (catalogue, audience, ledger) read any of them and write only their own. Rules of the house that keys enforce
-stand beside them. Holds no behaviour.
-"""
+"""The publication, articles in, digests, readers, editions: every table but those of `sent`, in reading order."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, SmallInteger, String, Text, UniqueConstraint
-from sqlalchemy import text as sql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from digest.db import BigId, UtcDateTime
@@ -68,7 +63,7 @@ class Publication(Base):
 
 
 class Secret(Base):
-    """Keys that every machine and every backup must have: ``token``, ``message_id``."""
+    """Keys that every machine and every backup must have: ``token``, ``message_id``, ``suppression``."""
 
     __tablename__ = "secrets"
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -408,7 +403,7 @@ class Suppression(Base):
     __tablename__ = "suppressions"
     id: Mapped[int] = _id()
     address_key: Mapped[str] = mapped_column(String(320), unique=True)
-    reason: Mapped[str] = mapped_column(String(32))
+    reason: Mapped[str] = mapped_column(String(32))  # bounce | complaint | manual | erased
     detail: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime]
 
@@ -420,7 +415,8 @@ class ConsentEvent(Base):
     id: Mapped[int] = _id()
     subscriber_id: Mapped[int] = _ref("subscribers.id", index=True)
     digest_id: Mapped[int | None] = mapped_column(BigId, ForeignKey("digests.id", ondelete="SET NULL"))
-    kind: Mapped[str] = mapped_column(String(32))  # requested | confirmed | imported | unsubscribed | resubscribed
+    # requested | confirmed | imported | unsubscribed | resubscribed | suspended (no word of theirs: after bounces)
+    kind: Mapped[str] = mapped_column(String(32))
     source: Mapped[str] = mapped_column(default="")  # form, one-click, import:FILE …
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
     at: Mapped[datetime]
@@ -498,102 +494,3 @@ class Variant(Base):
     ordinal: Mapped[int] = mapped_column(primary_key=True)
     dress: Mapped[int] = mapped_column(SmallInteger)
     items: Mapped[bytes]
-
-
-class Batch(Base):
-    """≈ 500 recipients of an edition and their variants, side by side: the history of who was given what.
-
-    ``ids`` (int64 LE) and ``ordinals`` (uint32 LE) never change. ``todo`` (uint16 LE, NULL = all in order) is what is
-    left to write, as positions in ``ids``; ``wire_to`` counts how many of ``todo`` may have been granted to the wire.
-    ``retry`` 0: a first batch; each due reader of an edition is in exactly one.
-    """
-
-    __tablename__ = "batches"
-    id: Mapped[int] = _id()
-    edition_id: Mapped[int] = _ref("editions.id")
-    part: Mapped[int]
-    n: Mapped[int]
-    retry: Mapped[int] = mapped_column(SmallInteger, default=0)
-    ids: Mapped[bytes]
-    ordinals: Mapped[bytes]
-    todo: Mapped[bytes | None]
-    wire_to: Mapped[int] = mapped_column(default=0)
-    not_before: Mapped[datetime]
-    done: Mapped[bool] = mapped_column(default=False)
-    worker: Mapped[str | None] = mapped_column(String(200))
-    attempt: Mapped[int] = mapped_column(default=0)  # fence: a worker's writes count only under its own number
-    leased_until: Mapped[datetime | None]
-    __table_args__ = (
-        UniqueConstraint("edition_id", "part", "n"),
-        Index("ix_batches_open", "not_before", sqlite_where=sql("NOT done"), postgresql_where=sql("NOT done")),
-    )
-
-
-_TERMINAL = "outcome IN ('accepted','rejected','suppressed','expired','cancelled')"
-
-
-class Attempt(Base):
-    """One try of a delivery and what the next server said. Insert-only; partitioned by edition month on PostgreSQL."""
-
-    __tablename__ = "attempts"
-    edition_month: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    edition_id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    subscriber_id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    attempt: Mapped[int] = mapped_column(primary_key=True)
-    outcome: Mapped[str] = mapped_column(String(16))
-    code: Mapped[int | None] = mapped_column(SmallInteger)
-    enhanced: Mapped[str | None] = mapped_column(String(16))
-    text: Mapped[str] = mapped_column(default="")
-    address: Mapped[str]  # as used
-    batch_id: Mapped[int | None] = mapped_column(BigId)
-    worker: Mapped[str | None] = mapped_column(String(200))
-    at: Mapped[datetime]  # real clock
-    __table_args__ = (
-        Index("uq_attempts_terminal", "edition_month", "edition_id", "subscriber_id", unique=True,
-              sqlite_where=sql(_TERMINAL), postgresql_where=sql(_TERMINAL)),
-        Index("ix_attempts_subscriber_id", "subscriber_id", "edition_id"),
-        {"postgresql_partition_by": "LIST (edition_month)"},
-    )  # fmt: skip
-
-
-class SystemMail(Base):
-    """Confirmations and the like: written with the row that asks for them, sent by the sweep under a lease."""
-
-    __tablename__ = "system_mails"
-    id: Mapped[int] = _id()
-    kind: Mapped[str] = mapped_column(String(32))
-    subscriber_id: Mapped[int] = _ref("subscribers.id", index=True)
-    request: Mapped[str] = mapped_column(String(64))
-    params: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    outcome: Mapped[str | None] = mapped_column(String(16))  # NULL: waits
-    text: Mapped[str] = mapped_column(default="")
-    attempts: Mapped[int] = mapped_column(default=0)
-    not_before: Mapped[datetime]
-    worker: Mapped[str | None] = mapped_column(String(200))
-    leased_until: Mapped[datetime | None]
-    created_at: Mapped[datetime]
-    __table_args__ = (
-        UniqueConstraint("kind", "subscriber_id", "request"),
-        Index("ix_system_mails_waiting", "not_before", sqlite_where=sql("outcome IS NULL"),
-              postgresql_where=sql("outcome IS NULL")),
-    )  # fmt: skip
-
-
-class CapturedMail(Base):
-    """What the capture server caught, instead of a real inbox."""
-
-    __tablename__ = "captured_mails"
-    id: Mapped[int] = _id()
-    received_at: Mapped[datetime]
-    mail_from: Mapped[str]
-    rcpt_to: Mapped[list[Any]] = mapped_column(default=list)
-    subject: Mapped[str] = mapped_column(default="")
-    message_id: Mapped[str] = mapped_column(String(300), default="", index=True)
-    size: Mapped[int]
-    message: Mapped[bytes]
-
-
-for _table in Base.metadata.tables.values():
-    if "id" in _table.c and _table.name != Publication.__tablename__:
-        # A number is never used twice, on SQLite either: tokens in old mails and the history of who had what name it.
-        _table.dialect_options["sqlite"]["autoincrement"] = True
