@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from typing import TypeVar
 
 from rapidfuzz.fuzz import token_set_ratio
@@ -41,6 +41,8 @@ CAP = 8
 FULL_BODY = 60
 _CLUE_WORDS = 4
 _BODY_ALIKE = 0.35
+_BODIES_HELD = 400  # a board keeps no more in mind: some 20 MB
+_AT_ONCE = 50  # articles whose comparisons are read for in one go
 _BODY_CHARS = 40_000  # what is compared of a body: more tells nothing new
 
 
@@ -277,6 +279,7 @@ class Board:
         self._by_word: dict[str, list[int]] = defaultdict(list)
         self._by_sign: dict[str, list[int]] = defaultdict(list)
         self._shingles: dict[int, Shingles] = {}
+        self._others: dict[int, list[int]] = {}
         self._near: dict[int, dict[int, StoryRule]] = {}
 
     def settle(self, changed: Sequence[StoryPiece], companions: Sequence[StoryPiece] = ()) -> dict[int, StoryPlace]:
@@ -290,12 +293,14 @@ class Board:
         fresh = {piece.id for piece in changed}
         waiting = [self._pieces[i].key for i in fresh.union(*(self._members[before[f].story] for f in fresh))]
         heapq.heapify(waiting)
-        last = None
+        last, ahead = None, iter(sorted(fresh, key=lambda i: self._pieces[i].key))
         while waiting:
             key = heapq.heappop(waiting)
             if key == last:
                 continue
             last, article = key, key[-1]
+            if article in fresh and article not in self._near and article not in self._others:
+                self._look_ahead(article, ahead)
             before.setdefault(article, self._places[article])
             moved = self._put(article, self._decide(self._pieces[article]))
             for later in self._after(article, moved, article in fresh):
@@ -332,7 +337,9 @@ class Board:
 
     def _open(self, articles: Iterable[int]) -> None:
         """Read bodies that are about to be compared, in one go."""
-        wanted = [a for a in articles if a not in self._shingles]
+        if len(self._shingles) > _BODIES_HELD:
+            self._shingles.clear()
+        wanted = [a for a in dict.fromkeys(articles) if a not in self._shingles]
         if wanted:
             self._shingles.update((a, shingles(text)) for a, text in self._read(wanted).items())
 
@@ -343,15 +350,33 @@ class Board:
         if article not in self._near:
             piece = self._pieces[article]
             self._see([_around(piece)])
-            found, others = {}, self._alike(piece)
-            if asked := [other for other in others if _need_bodies(piece, self._pieces[other])]:
-                self._open([article, *asked])
+            found, others = {}, self._others.pop(article, None)
+            if others is None:
+                others = self._alike(piece)
+                self._open(self._to_read(piece, others))
             for other in others:
                 rule = compare(piece, self._pieces[other], self._text)
                 if rule is not None:
                     found[other] = rule
             self._near[article] = found
         return self._near[article]
+
+    def _look_ahead(self, article: int, ahead: Iterator[int]) -> None:
+        """Find whom this article and those that follow have to be compared with, and read all their bodies at once."""
+        wanted: list[int] = []
+        for each in dict.fromkeys((article, *islice(ahead, _AT_ONCE))):
+            if each not in self._near:
+                piece = self._pieces[each]
+                self._others[each] = self._alike(piece)
+                wanted += self._to_read(piece, self._others[each])
+            if len(wanted) > _BODIES_HELD:
+                break
+        self._open(wanted)
+
+    def _to_read(self, piece: StoryPiece, others: Iterable[int]) -> list[int]:
+        """The bodies that comparing *piece* with *others* will ask for."""
+        asked = [other for other in others if _need_bodies(piece, self._pieces[other])]
+        return [piece.id, *asked] if asked else []
 
     def _alike(self, piece: StoryPiece) -> list[int]:
         """Articles that share three words of the headline, the whole of it, a clue or the address."""

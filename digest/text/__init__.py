@@ -53,7 +53,9 @@ def clean(raw: RawArticle) -> CleanArticle | Skipped:
     The body of a withheld article is dropped here: its password protects it on the site, so it goes nowhere.
     """
     link = raw.url or raw.guid or ""
-    url, canonical = normal_url(link, raw.base_url), canonical_url(link, raw.base_url)
+    url = canonical = normal_url(link, raw.base_url)
+    if url is not None and "#" in url:
+        canonical = canonical_url(link, raw.base_url)
     if url is None or canonical is None:
         return Skipped("no_link", clean_title(raw.title, limit=80) or strip_controls(link)[:200], "no http(s) address")
     base = (raw.base_url and normal_url(raw.base_url)) or url

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from digest.text.characters import strip_controls
@@ -40,7 +41,7 @@ def normal_url(url: str, base: str | None = None, *, keep_fragment: bool = True)
         return None
     try:
         parts = urlsplit(absolute.replace("\\", "/"))  # browsers read a backslash so: no second reading of the host
-        host, port = _host(parts), parts.port
+        host, port = _place(parts.netloc)
     except ValueError:  # a port of letters, a bracket too few, a label too long
         return None
     if host is None:
@@ -71,6 +72,13 @@ def resolve(url: str, base: str | None = None) -> str | None:
     if scheme == "mailto" or (scheme in ("http", "https") and rest.startswith(("//", "\\\\", "/\\", "\\/"))):
         return f"{scheme}:{rest}"
     return None
+
+
+@lru_cache(maxsize=512)  # one site, over and over
+def _place(netloc: str) -> tuple[str | None, int | None]:
+    """Host and port, without a user; a ValueError where they are none."""
+    parts = SplitResult("", netloc, "", "", "")
+    return _host(parts), parts.port
 
 
 def _host(parts: SplitResult) -> str | None:

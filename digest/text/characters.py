@@ -12,6 +12,9 @@ _CONTROLS = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff\ufdd0-\ufdef\ufffe\uffff\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _ASCII_CONTROLS = bytes([*range(0x20), 0x7F]).translate(None, b"\t\n")
+# Without one of these bytes in its UTF-8 no text holds any of them: controls, the lead bytes of C1 (\xc2), surrogates
+# (\xed) and of the plane's end (\xef), and what ends the marks of direction (U+202A to E, U+2066 to 9).
+_SUSPECTS = bytes([*_ASCII_CONTROLS, 0xC2, 0xED, 0xEF, 0x81, *range(0xAA, 0xAF)])
 _SURROGATES = re.compile("[\ud800-\udfff]")
 # C1 controls are what windows-1252 read as latin-1 leaves behind; HTML reads them so too.
 _C1 = {code: bytes([code]).decode("cp1252", "ignore") for code in range(0x80, 0xA0)}
@@ -25,7 +28,8 @@ def strip_controls(text: str) -> str:
         data = text.encode()
         kept = data.translate(None, _ASCII_CONTROLS)
         return text if len(kept) == len(data) else kept.decode()
-    if _CONTROLS.search(text) is None:
+    data = text.encode("utf-8", "surrogatepass")
+    if len(data.translate(None, _SUSPECTS)) == len(data) or _CONTROLS.search(text) is None:
         return text
     if _SURROGATES.search(text):  # a pair written as two halves is one character; a half is none
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
