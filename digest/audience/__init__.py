@@ -15,6 +15,15 @@ first to need, and the rows of system_mails that ask for a confirmation. Sends n
 from digest.audience.addresses import Address, parse_address
 from digest.audience.exporting import export, write_csv
 from digest.audience.importing import ImportReport, import_csv
+from digest.audience.privatefeeds import (
+    close_private_feed,
+    count_private_readers,
+    note_private_poll,
+    open_private_feed,
+    private_choices,
+    private_polled_today,
+    private_serial,
+)
 from digest.audience.subscriptions import (
     Invitation,
     Offer,
@@ -65,7 +74,9 @@ __all__ = [
     "SuppressionReport",
     "Tokens",
     "add",
+    "close_private_feed",
     "confirm",
+    "count_private_readers",
     "ensure_secrets",
     "ensure_taste",
     "export",
@@ -80,9 +91,14 @@ __all__ = [
     "lift",
     "lift_all",
     "listed",
+    "note_private_poll",
     "offers",
+    "open_private_feed",
     "parse_address",
     "preferences",
+    "private_choices",
+    "private_polled_today",
+    "private_serial",
     "reader_id",
     "resubscribe",
     "show",

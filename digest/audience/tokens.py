@@ -23,7 +23,7 @@ from digest.errors import TokenInvalid
 from digest.models import Secret
 
 CONFIRM_MAX_AGE_S = 30 * 86400
-_FOREVER = ("preferences", "unsubscribe")
+_FOREVER = ("preferences", "unsubscribe", "feed")
 _PURPOSES = ("confirm", *_FOREVER)
 _NAMES = ("token", "message_id")
 
@@ -64,7 +64,7 @@ def _derive(key: bytes, name: str) -> bytes:
 class Tokens:
     """Makes and reads tokens. Which ids a purpose carries:
 
-    ``confirm``, ``unsubscribe``  the subscription's; ``preferences``  the subscriber's.
+    ``confirm``, ``unsubscribe``  the subscription's; ``preferences``  the subscriber's; ``feed``  that and a serial.
     """
 
     def __init__(self, key: bytes) -> None:

@@ -18,7 +18,7 @@ of fetching and cleaning (sources, text: work hands the results in) nor of what 
 """
 
 from digest.catalogue.curating import hide, merge, rename, set_feed_text
-from digest.catalogue.feeding import FeedPart, feed_items, feed_months, feed_part, scope, terms
+from digest.catalogue.feeding import FeedPart, about_topics, feed_items, feed_months, feed_of, feed_part, scope, terms
 from digest.catalogue.publication import brand, ensure_publication, publication, set_brand
 from digest.catalogue.reading import (
     ArticleRow,
@@ -59,6 +59,7 @@ __all__ = [
     "FeedPart",
     "Revision",
     "TopicRow",
+    "about_topics",
     "add_source",
     "article_row",
     "became",
@@ -72,6 +73,7 @@ __all__ = [
     "ensure_topics",
     "feed_items",
     "feed_months",
+    "feed_of",
     "feed_part",
     "feed_version",
     "feed_versions",

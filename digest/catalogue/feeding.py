@@ -91,15 +91,15 @@ def scope(session: Session, selector: FeedSelector) -> ColumnElement[bool]:
 
 def _about(session: Session, wanted: Iterable[tuple[str, str]]) -> ColumnElement[bool]:
     """Articles of one of these topics, or of a category below one."""
-    tree: Tree | None = None
-    ids: set[int] = set()
-    for kind, slug in wanted:
-        topic = find_topic(session, kind, slug)
-        if topic is None or topic.hidden or topic.merged_into is not None:
-            continue
-        tree = tree or Tree.load(session)
-        ids |= tree.down(topic.id)
-    return Article.id.in_(select(ArticleTopic.article_id).where(ArticleTopic.topic_id.in_(sorted(ids))))
+    topics = (find_topic(session, kind, slug) for kind, slug in wanted)
+    return about_topics(session, [t.id for t in topics if t and not t.hidden and t.merged_into is None])
+
+
+def about_topics(session: Session, ids: Iterable[int]) -> ColumnElement[bool]:
+    """Articles of one of these topics, or of a category below one."""
+    tree = Tree.load(session)
+    whole = {below for topic in ids for below in tree.down(topic)}
+    return Article.id.in_(select(ArticleTopic.article_id).where(ArticleTopic.topic_id.in_(sorted(whole))))
 
 
 # ----------------------------------------------------------------------------- parts
@@ -111,6 +111,11 @@ def feed_items(
     """The items of the feed itself, newest first."""
     told = _newest(session, selector, scope(session, selector), limit_min, limit_max, hours)
     return _items(session, told)
+
+
+def feed_of(session: Session, which: ColumnElement[bool]) -> tuple[FeedItem, ...]:
+    """The newest articles of any choice, each story once."""
+    return tuple(_items(session, _newest(session, FeedSelector("all", stories=True), which)))
 
 
 def feed_part(session: Session, selector: FeedSelector, zone: ZoneInfo) -> FeedPart | None:

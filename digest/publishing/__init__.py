@@ -20,12 +20,14 @@ from digest.publishing.export import BuildReport, Finding
 from digest.publishing.hubs import HubState, hub_states, tell_hubs
 from digest.publishing.names import OPML_PATH, Feed, selector_of, stem_of
 from digest.publishing.planned import Planned
+from digest.publishing.private import PRIVATE, read_private
 from digest.publishing.readings import list_feeds
 from digest.publishing.shelf import FRESH_S, STALE_S, Shelf, Slot
 
 __all__ = [
     "FRESH_S",
     "OPML_PATH",
+    "PRIVATE",
     "STALE_S",
     "BuildReport",
     "Coded",
@@ -39,6 +41,7 @@ __all__ = [
     "hub_states",
     "list_feeds",
     "make_entry",
+    "read_private",
     "selector_of",
     "stem_of",
     "tell_hubs",

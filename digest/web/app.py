@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from digest.bootstrap import App
 from digest.db import current_revision, head_revision
 from digest.errors import DatabaseError, DigestError, TokenInvalid
-from digest.web import capture, feedpage, hooks, public
+from digest.web import capture, feedpage, hooks, privatefeed, public
 from digest.web.feeds import FeedsApp
 from digest.web.guards import HostCheck, SameOrigin, SecurityHeaders, host_name
 from digest.web.lane import lane
@@ -87,6 +87,7 @@ def _pages(app: App, get: hooks.Get | None) -> Starlette:
         routes=[
             *public.routes(app, pages),
             *capture.routes(app, pages),
+            *privatefeed.routes(app, pages),
             *feedpage.routes(app, pages),
             *hooks.routes(app, get),
             Route("/static/site.css", pages.style_sheet, methods=["GET"]),

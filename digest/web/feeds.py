@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
-from digest.publishing import OPML_PATH, Coded, Entry, Shelf, Slot
+from digest.publishing import OPML_PATH, PRIVATE, Coded, Entry, Shelf, Slot
 from digest.web.conditions import FIELDS, Asked, decide, http_date
 
 Scope = MutableMapping[str, Any]
@@ -44,7 +44,7 @@ class FeedsApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = _path(scope) if scope["type"] == "http" else ""
-        feed = path.startswith("/feeds/") or path == OPML_PATH
+        feed = (path.startswith("/feeds/") and not path.startswith(PRIVATE)) or path == OPML_PATH
         if feed and not (self._rest is not None and path != OPML_PATH and is_browser(scope["headers"])):
             await self._answer(path, scope, send)
         elif self._rest is not None:

@@ -28,6 +28,7 @@ from digest.bootstrap import App
 from digest.catalogue import TopicRow
 from digest.errors import TokenInvalid, UsageError
 from digest.paths import shipped
+from digest.publishing import PRIVATE
 from digest.rendering.view import story_values
 from digest.rendering.words import Words, load_words
 from digest.types import Brand, EditionPage, EditionView, SubscriptionStatus
@@ -278,8 +279,16 @@ class Site:
         return self.pages.show(
             "public/preferences.html", brand, private=True, address=found.address, done=done,
             subscriptions=[(s, cadence(s.cron, s.zone)) for s in found.subscriptions],
-            active=_active(found),
+            active=_active(found), feed=self._private_feed(session, subscriber_id),
+            feed_action=f"{self._preferences_path(subscriber_id)}/feed",
         )  # fmt: skip
+
+    def _private_feed(self, session: Session, subscriber_id: int) -> str:
+        """The address of the reader's own feed, without the extension; nothing without one."""
+        serial = audience.private_serial(session, subscriber_id)
+        if serial is None:
+            return ""
+        return f"{self.app.settings.public_url}{PRIVATE}{self.app.tokens.make('feed', (subscriber_id, serial))}"
 
     def preferences(self, request: Request, form: FormData) -> Response:
         """``unsubscribe`` and ``subscribe`` name digests of this reader; ``all`` leaves every one."""
