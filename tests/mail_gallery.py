@@ -39,11 +39,11 @@ def view(language: str, layout: str = "cards", **changes: object) -> EditionView
         BRAND, language=language,
         social_links=(("Mastodon", "https://social.example/@news"), ("Bluesky", "https://sky.example/news")),
     )  # fmt: skip
-    return replace(
-        VIEW, brand=brand, layout=layout, digest_name=_NAMES[language], intro=_INTRO[language],
-        sponsor="**Acme** keeps the lights on. [Look inside](https://acme.example/)", closing="*Until tomorrow.*",
-        **changes,
-    )  # fmt: skip
+    said = {
+        "brand": brand, "layout": layout, "digest_name": _NAMES[language], "intro": _INTRO[language],
+        "sponsor": "**Acme** keeps the lights on. [Look inside](https://acme.example/)", "closing": "*Until tomorrow.*",
+    }  # fmt: skip
+    return replace(VIEW, **said | changes)  # type: ignore[arg-type]
 
 
 def articles(language: str, count: int, pictures: str = PICTURES) -> list[ArticleCard]:

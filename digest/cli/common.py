@@ -392,3 +392,8 @@ class Family(click.RichGroup):
         except (Exception, KeyboardInterrupt) as error:
             stop(error)
         sys.exit(code if isinstance(code, int) else Exit.OK)
+
+
+def gates_told(gates: Iterable[Mapping[str, Any]]) -> str:
+    """Which checks of a mail held, and why one did not."""
+    return ", ".join(f"{g['gate']} {'ok' if g['ok'] else 'FAILED: ' + g['detail']}" for g in gates)

@@ -20,6 +20,7 @@ from digest.cli.common import (
     choice,
     empty_or_ok,
     fail_empty_option,
+    gates_told,
     json_option,
     limit_option,
     make_folder,
@@ -383,7 +384,7 @@ def _looks(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "subject": data["subject"], "preheader": data["preheader"], "stories": len(data["picks"]),
         "size": f"{size['message']:,} bytes on the wire, {size['html']:,} of HTML, {size['text']:,} of text",
-        "gates": ", ".join(f"{g['gate']} {'ok' if g['ok'] else 'FAILED: ' + g['detail']}" for g in data["gates"]),
+        "gates": gates_told(data["gates"]),
     }  # fmt: skip
 
 

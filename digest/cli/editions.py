@@ -18,6 +18,7 @@ from digest.cli.common import (
     choice,
     empty_or_ok,
     fail_empty_option,
+    gates_told,
     json_option,
     limit_option,
     now,
@@ -158,8 +159,8 @@ def editions_show(door: Door, id: int, pool: bool, out: Output) -> None:
     if out.as_json:
         out.line(row)
         return
-    told = {key: value for key, value in row.items() if key not in ("articles", "pool")}
-    out.record(told | {"scheduled_for": row["scheduled_for"] or "by hand"})
+    told = {key: value for key, value in row.items() if key not in ("articles", "pool", "gates")}
+    out.record(told | {"scheduled_for": row["scheduled_for"] or "by hand", "gates": gates_told(row["gates"])})
     listed = (Column("section", "section"), "title")
     if row["articles"]:
         click.echo()
@@ -183,6 +184,7 @@ def _row(app: App, edition: int) -> dict[str, Any]:
 def _carried(app: App, edition: int, with_pool: bool, *, is_open: bool) -> dict[str, Any]:
     """What it carries and looked at. One that is still open is shown as it would go out now, and stays as it is."""
     from digest import ledger
+    from digest.models import Edition
     from digest.selection import in_words
 
     editor = app.editor()  # it may want a transaction of its own
@@ -207,7 +209,22 @@ def _carried(app: App, edition: int, with_pool: bool, *, is_open: bool) -> dict[
             }
             for p in pool
         ]  # fmt: skip
-    return {"articles": articles, "pool": looked_at if with_pool else None}
+        row = session.get_one(Edition, edition)
+        lines = {"subject": row.subject or None, "gates": list(row.gates)}
+    return {**lines, "articles": articles, "pool": looked_at if with_pool else None}
+
+
+@editions.command("set")
+@click.argument("id", type=int)
+@click.option("--subject", metavar="T", help="Template of its subject; '' takes the digest's again.")
+@click.option("--preheader", metavar="T", help="Template of the line that inboxes show after it.")
+@json_option
+@pass_door
+def editions_set(door: Door, id: int, subject: str | None, preheader: str | None, out: Output) -> None:
+    """Give an edition that is not out yet a subject or preheader of its own."""
+    with door.app() as app:
+        app.editor().reword(id, subject=subject, preheader=preheader)
+        out.rows([_row(app, id)], *_ROW)
 
 
 @editions.command("approve")

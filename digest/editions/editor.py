@@ -27,11 +27,12 @@ from sqlalchemy.orm import Session
 from digest import catalogue, ledger, rules, schedules
 from digest.catalogue import marks
 from digest.db import Database, clock
+from digest.editions.proving import failed, gather_proof, prove, telling
 from digest.editions.ranking import Parts, Standing, rank
 from digest.errors import RenderError, UsageError
 from digest.ledger.digests import READERS_ZONE
 from digest.models import Article, Digest, Edition, EditionArticle, Schedule, ScheduleClock
-from digest.rendering import Renderer
+from digest.rendering import Renderer, check_line
 from digest.selection import (
     NOTHING,
     Limits,
@@ -242,25 +243,46 @@ class Editor:
     # ------------------------------------------------------------------------- compose
 
     def compose(self, edition_id: int) -> None:
-        """The pool of a draft. A template that fails holds the edition with a sentence.
+        """The pool of a draft. Then its mails are proved; what fails holds the edition with a sentence.
 
         One that was composed before is composed again, for what editors and sources did meanwhile: its candidates stay
         those it had, but for what was pinned since.
         """
         with self._db.reading() as session:
             gathered = self.gather(session, edition_id)
-        if gathered is None:
-            return
         try:
-            costed = self.cost(gathered)
+            if gathered is not None:
+                costed = self.cost(gathered)
+                with self._db.transaction() as session:
+                    edition = ledger.editions.lock_edition(session, edition_id)
+                    untouched = edition is not None and edition.revision == gathered.revision
+                    if edition is not None and untouched and edition.status in ledger.editions.OPEN:
+                        self.store(session, edition, gathered, costed)
+            self.prove(edition_id)
         except RenderError as e:
             self._hold(edition_id, str(e))
-            return
+
+    def prove(self, edition_id: int) -> None:
+        """Let an open edition's mails pass the gates; one that fails holds it. No transaction while they are made."""
+        with self._db.reading() as session:
+            edition = session.get(Edition, edition_id)
+            if edition is None or edition.composed_at is None or edition.status not in ledger.editions.OPEN:
+                return
+            if edition.gates:  # by another process, and nothing was changed since
+                return
+        with self._db.rehearsal() as session:
+            edition = session.get_one(Edition, edition_id)
+            pool = self.pool(session, edition)
+            house, _ = self.house(session, edition, pool)
+            printer = Printer.load(session, edition, self._renderer, self._post)
+            proof = gather_proof(session, edition, pool, house, printer)
+        found = prove(proof)
         with self._db.transaction() as session:
             edition = ledger.editions.lock_edition(session, edition_id)
-            untouched = edition is not None and edition.revision == gathered.revision
-            if edition is not None and untouched and edition.status in ledger.editions.OPEN:
-                self.store(session, edition, gathered, costed)
+            if edition is not None and edition.revision == proof.revision and edition.status in ledger.editions.OPEN:
+                edition.gates = [gate.to_json() for gate in found]
+                if reason := failed(found):
+                    edition.status, edition.reason = EditionStatus.HELD, reason
 
     def look(self, session: Session, edition_id: int) -> None:
         """Bring the pool of an edition that is still open to what a release would find now; *session* is a rehearsal.
@@ -333,8 +355,9 @@ class Editor:
         ledger.editions.write_pool(session, edition.id, rows)
         edition.recipe = edition.recipe | {
             "brand": brand_to_json(gathered.view.brand), "room": costed.room, "section_cost": costed.section_cost,
+            **telling(session, edition, {c.card.id: c.card.title for c in gathered.candidates}),
         }  # fmt: skip
-        edition.template_hash, edition.composed_at = costed.template_hash, clock(session)
+        edition.template_hash, edition.composed_at, edition.gates = costed.template_hash, clock(session), []
         edition.revision += 1
         session.flush()
         self.house(session, edition, self.pool(session, edition))
@@ -478,10 +501,25 @@ class Editor:
                 return
             if edition.status != EditionStatus.HELD:
                 raise UsageError(f"edition {edition_id} is {edition.status}, not held; there is nothing to approve")
-            edition.status, edition.reason = EditionStatus.DRAFT, None
+            edition.status, edition.reason, edition.gates = EditionStatus.DRAFT, None, []
             edition.recipe = edition.recipe | {"approve": False, "held": True}
         self.compose(edition_id)
         self.release(edition_id)
+
+    def reword(self, edition_id: int, *, subject: str | None = None, preheader: str | None = None) -> None:
+        """Give an edition that is not out yet lines of its own: templates, as a digest's; ``""`` takes them back."""
+        given = {key: text for key, text in (("subject", subject), ("preheader", preheader)) if text is not None}
+        for what, template in given.items():
+            if template:
+                check_line(template, what)
+        with self._db.transaction() as session:
+            edition = self._known(session, edition_id)
+            if edition.status not in ledger.editions.OPEN:
+                raise UsageError(f"edition {edition_id} is {edition.status}; its lines cannot be changed any more")
+            digest = session.get_one(Digest, edition.digest_id)
+            edition.recipe = edition.recipe | {key: text or getattr(digest, key) for key, text in given.items()}
+            edition.gates, edition.revision = [], edition.revision + 1
+        self.prove(edition_id)
 
     def cancel(self, edition_id: int, reason: str = "cancelled by an admin") -> None:
         """Stop an edition. What is on the wire may still arrive; nothing more is granted."""

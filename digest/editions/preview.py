@@ -14,6 +14,7 @@ from digest import catalogue, ledger, schedules
 from digest.audience import parse_address
 from digest.db import Database
 from digest.editions.editor import Editor
+from digest.editions.proving import Gate, prove_one
 from digest.errors import UsageError
 from digest.ledger.digests import READERS_ZONE
 from digest.ledger.history import PART_BITS, article_bits, prior_editions, seen_by
@@ -21,7 +22,7 @@ from digest.models import Digest, Edition, EditionArticle, Subscriber, Subscript
 from digest.rendering import Renderer
 from digest.selection import Outcome, Pool, Reason, in_words
 from digest.sending.printer import Post, Printer
-from digest.types import HTML_BUDGET, Dress, RenderedVariant
+from digest.types import Dress, RenderedVariant
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,11 @@ def preview(
         items = pool.items(outcome)
         printer.learn_titles(session, items)
         dress = reader.dress if reader else Dress.speaking(gathered.view.brand.language).code
-        rendered = printer.render(dress, items) if items else None
+        rendered = printer.render(dress, items) if any(a for a, _ in items) else None
         message = _message(printer, rendered, reader, at) if rendered else None
         rows = ledger.editions.pool(session, edition.id)
-        data = _data(digest, edition, rows, verdicts, items, printer.titles, rendered, message)
+        gates = prove_one(printer, dress, items, message) if message is not None else []
+        data = _data(digest, edition, rows, verdicts, items, printer.titles, rendered, message, gates)
         return Preview(rendered, message, data)
 
 
@@ -132,6 +134,7 @@ def _message(printer: Printer, rendered: RenderedVariant, reader: _Reader | None
 def _data(
     digest: Digest, edition: Edition, rows: Sequence[EditionArticle], verdicts: dict[int, tuple[str, str]],
     items: Sequence[tuple[int, int]], titles: dict[int, str], rendered: RenderedVariant | None, message: bytes | None,
+    gates: Sequence[Gate],
 ) -> dict[str, Any]:  # fmt: skip
     position = {article: i for i, (article, _) in enumerate(i for i in items if i[0])}
     section = {article: titles.get(s, "") for article, s in items if article}
@@ -158,16 +161,5 @@ def _data(
             "text": len(rendered.text.encode()) if rendered else 0,
             "message": len(message) if message else 0,
         },
-        "gates": _gates(rendered) if rendered else [],
+        "gates": [gate.to_json() for gate in gates],
     }
-
-
-def _gates(rendered: RenderedVariant) -> list[dict[str, Any]]:
-    """What must hold before a mail goes out."""
-    checks = {
-        "html_size": (rendered.html_size <= HTML_BUDGET, f"{rendered.html_size} of {HTML_BUDGET} bytes"),
-        "subject": (0 < len(rendered.subject.encode()) <= 200, f"{len(rendered.subject.encode())} of 200 bytes"),
-        "text_part": (bool(rendered.text.strip()), f"{len(rendered.text)} characters"),
-        "no_template_left": ("{{" not in rendered.html and "<mj-" not in rendered.html, ""),
-    }
-    return [{"gate": name, "ok": ok, "detail": detail} for name, (ok, detail) in checks.items()]

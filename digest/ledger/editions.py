@@ -148,6 +148,20 @@ def make_partition(session: Session, month: int) -> None:
 # ----------------------------------------------------------------------------- states
 
 
+def place_in_day(session: Session, edition: Edition) -> int:
+    """Which run of its digest on its local day an edition belongs to, from 1; zones of one run share the place."""
+    rows = session.execute(
+        select(Edition.schedule_id, Edition.local_time, Edition.fold, func.min(Edition.id))
+        .where(Edition.digest_id == edition.digest_id, Edition.local_time.startswith(edition.local_time[:10]))
+        .group_by(Edition.schedule_id, Edition.local_time, Edition.fold, Edition.request_id)
+        .order_by(func.min(Edition.id))
+    ).all()
+    mine = (edition.schedule_id, edition.local_time, edition.fold)
+    if edition.schedule_id is None:  # a run by hand is one of its own
+        return sum(first <= edition.id for *_, first in rows)
+    return next(n for n, (*run, _) in enumerate(rows, 1) if tuple(run) == mine)
+
+
 def waiting(session: Session) -> Sequence[int]:
     """Drafts in the order of release: scheduled time, digest rank, id."""
     return session.scalars(

@@ -165,6 +165,20 @@ def variant_items(session: Session, edition_id: int, ordinals: Collection[int]) 
     return {o: (dress, items) for o, dress, items in rows}
 
 
+def titles_before(session: Session, edition: Edition) -> list[tuple[int, str]]:
+    """(article id, title) of all that an edition of this digest just before could have had on top."""
+    before = (
+        select(Edition.id)
+        .where(Edition.digest_id == edition.digest_id, Edition.id < edition.id, Edition.released_at.is_not(None))
+        .order_by(Edition.id.desc())
+        .limit(10)
+    )
+    rows = session.execute(
+        select(EditionArticle.article_id, EditionArticle.card).where(EditionArticle.edition_id.in_(before))
+    )
+    return [(article, card["title"]) for article, card in rows]
+
+
 # ----------------------------------------------------------------------------- the archive
 
 

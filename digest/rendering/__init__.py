@@ -15,12 +15,14 @@ sandbox    Jinja with limits; one-line templates           pieces    tokens, and
 view       what templates see                              links      which are our own, and what is added
 subjects   no two editions in a row bear the same          words     catalogues, dates, plurals
 phrases    what mails say, in English                      palette   readable colours
+gates      what must hold of a mail: shades, spam
 """
 
 from digest.rendering.layout import Dressed, Layout
 from digest.rendering.links import check_params
 from digest.rendering.renderer import Renderer
 from digest.rendering.sandbox import check_line
+from digest.rendering.subjects import folded
 from digest.rendering.view import check_prose
 
-__all__ = ["Dressed", "Layout", "Renderer", "check_line", "check_params", "check_prose"]
+__all__ = ["Dressed", "Layout", "Renderer", "check_line", "check_params", "check_prose", "folded"]

@@ -22,7 +22,9 @@ MAX_EXCERPT = 500
 MAX_BRIEF = 150  # two lines of a mail
 MAX_ALSO = 5
 #: What looks like a value that somebody forgot to fill in, in this or another program's way of writing it.
-PLACEHOLDER = re.compile(r"\{\{.{0,80}?\}\}|\{%.{0,80}?%\}|\*\|\w{1,40}\|\*|%%?[a-z]\w{1,30}%%?|\[\[\w{1,40}\]\]", re.I)
+PLACEHOLDER = re.compile(
+    r"\{\{.{0,80}?\}\}|\{%.{0,80}?%\}|\*\|\w{1,40}\|\*|%%\w{1,30}%%|%[A-Z_]{4,30}%|\[\[\w{1,40}\]\]"
+)
 MAX_PROSE = 4_000  # characters of an intro, a closing text, a sponsor's
 _SERIF = "Georgia, 'Times New Roman', Times, serif"
 _SANS = "-apple-system, BlinkMacSystemFont, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"

@@ -26,9 +26,10 @@ from digest.delivery.message import (
     message_id,
     verp,
 )
+from digest.errors import RenderError
 from digest.models import Digest, Edition
 from digest.rendering import Dressed, Layout, Renderer
-from digest.types import ArticleCard, Brand, Dress, EditionView, RenderedVariant
+from digest.types import HTML_BUDGET, ArticleCard, Brand, Dress, EditionView, RenderedVariant, Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +118,22 @@ class Printer:
         return self._dressed[dress]
 
     def render(self, dress: int, items: Sequence[tuple[int, int]], *, show: bool = True) -> RenderedVariant:
-        """Items of a variant → its mail. An item of article 0 says how many more found no room.
+        """Items of a variant → its mail. An item of article 0 says how many more found no room, or, below zero, how
+        many were left out because these readers had them.
 
         *show*: with both parts as text too, for people to look at; a sender needs the bytes alone.
         """
-        more = sum(n for article, n in items if not article)
+        more = sum(n for article, n in items if not article and n > 0)
+        had = -sum(n for article, n in items if not article and n < 0)
+        rendered = self.dressed(dress).assemble(self.sections(items), more=more, had=had, show=show)
+        if rendered.html_size > HTML_BUDGET and rendered.html_body is not None:
+            raise RenderError(f"a mail of this edition would have {rendered.html_size:,} of {HTML_BUDGET:,} bytes")
+        return rendered
+
+    def sections(self, items: Sequence[tuple[int, int]]) -> tuple[Section, ...]:
+        """Items of a variant as sections of stories."""
         stories = [(a, s) for a, s in items if a]
-        sections = ledger.readings.build_sections(stories, self.cards, self.story_of, self.titles)
-        return self.dressed(dress).assemble(sections, more=more, show=show)
+        return ledger.readings.build_sections(stories, self.cards, self.story_of, self.titles)
 
     def prepare(self, dress: int, items: Sequence[tuple[int, int]]) -> Prepared:
         return self._factory.prepare(self.render(dress, items, show=False))
