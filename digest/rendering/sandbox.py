@@ -17,16 +17,18 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, nodes
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, Undefined, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 from digest.errors import Problem, RenderError, TemplateBroken
 from digest.rendering.source import Source
 
 MAX_STEPS = 50_000  # loop turns and calls of one rendering
+CHARACTERS_A_STEP = 200
 MAX_STRING = 100_000  # characters that one operation may make
 MAX_OUTPUT = 1_000_000  # characters that one rendering may give
 MAX_LINE_SOURCE = 1_000  # characters of a subject or preheader template
@@ -50,15 +52,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(undefined=StrictUndefined, **options)
+        super().__init__(undefined=StrictUndefined, finalize=_printed, **options)
         self.filters = {name: self.filters[name] for name in _FILTERS}
         self.filters |= {"wrap": wrap, "underline": underline, "fill": fill, "replace": _replace, "join": _join}
-        self.filters |= {"__turns": _turns, "__concat": _concat}
+        self.filters |= {"sum": _sum, "__turns": _turns, "__concat": _concat, "__weighed": _weighed, "__pay": _pay}
         namespace = self.globals["namespace"]
         self.globals.clear()
         self.globals |= {"range": _range, "namespace": namespace}
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if isinstance(obj, Namespace):
+            return not attr.startswith("_")
         return isinstance(obj, LoopContext) and super().is_safe_attribute(obj, attr, value)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -70,20 +74,48 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call(context, obj, *args, **kwargs)
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
-        """Compile loops and ``~`` to their bounded forms (a hook that Jinja's documentation offers)."""
+        """Compile what could make much out of little to bounded forms (a hook that Jinja's documentation offers)."""
         return super()._generate(_Bounds().visit(source), *args, **kwargs)
 
 
 class _Bounds(NodeTransformer):
+    """A loop pays for each turn and for the text in it, a macro for each call; what is built of parts is weighed."""
+
     def visit_For(self, node: nodes.For) -> nodes.Node:
+        cost = nodes.Const(_cost(node))
         self.generic_visit(node)
-        node.iter = nodes.Filter(node.iter, "__turns", [], [], None, None, lineno=node.lineno)
+        node.iter = nodes.Filter(node.iter, "__turns", [cost], [], None, None, lineno=node.lineno)
         return node
+
+    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:
+        paid = nodes.Filter(nodes.Const(_cost(node)), "__pay", [], [], None, None, lineno=node.lineno)
+        self.generic_visit(node)
+        node.body.insert(0, nodes.ExprStmt(paid, lineno=node.lineno))
+        return node
+
+    visit_CallBlock = visit_Macro
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:
+        self.generic_visit(node)
+        return nodes.Filter(node, "__weighed", [], [], None, None, lineno=node.lineno)
+
+    visit_Dict = visit_List
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
+        return self.visit_List(node) if node.ctx == "load" else node  # type: ignore[arg-type]
+
+    def visit_ScopedEvalContextModifier(self, node: nodes.ScopedEvalContextModifier) -> nodes.Node:
+        raise TemplateSyntaxError("autoescape cannot be switched here; text is always escaped", node.lineno)
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
         parts = nodes.List(node.nodes, lineno=node.lineno)
         return nodes.Filter(parts, "__concat", [], [], None, None, lineno=node.lineno)
+
+
+def _cost(node: nodes.Node) -> int:
+    """Steps of one turn or call: one, and one for every so many characters of text in it."""
+    return 1 + sum(len(text.data) for text in node.find_all(nodes.TemplateData)) // CHARACTERS_A_STEP
 
 
 def html_environment() -> Sandbox:
@@ -99,6 +131,7 @@ def text_environment() -> Sandbox:
 
 
 def _pay(steps: int = 1) -> None:
+    """Take *steps* from the purse of this rendering."""
     if (purse := _purse.get()) is not None:
         purse[0] -= steps
         if purse[0] < 0:
@@ -106,11 +139,40 @@ def _pay(steps: int = 1) -> None:
 
 
 def _bounded(value: Any) -> Any:
-    if (isinstance(value, str | list | tuple) and len(value) > MAX_STRING) or (
-        isinstance(value, int) and value.bit_length() > 256
-    ):
+    if (isinstance(value, str) and len(value) > MAX_STRING) or (isinstance(value, int) and value.bit_length() > 256):
         raise SecurityError("a value in it grows too large")
+    return _weighed(value) if isinstance(value, list | tuple | dict) else value
+
+
+def _weighed(value: Any) -> Any:
+    """A list as large as all that is in it: lists in lists double with each level, and cost nothing until printed."""
+    weight, waiting = 0, [value]
+    while waiting:
+        item = waiting.pop()
+        weight += len(item) if isinstance(item, str) else 1
+        if isinstance(item, dict):
+            waiting += [*item, *item.values()]
+        elif isinstance(item, list | tuple):
+            waiting += item
+        if weight + len(waiting) > MAX_STRING:
+            raise SecurityError("a value in it grows too large")
     return value
+
+
+def _printed(value: Any) -> Any:
+    """What ``{{ … }}`` prints: texts and numbers. A text pays for its length, wherever it is kept until the end."""
+    if isinstance(value, str):
+        _pay(len(value) // CHARACTERS_A_STEP)
+    elif not (value is None or isinstance(value, int | float | Undefined)):
+        raise SecurityError(f"a {type(value).__name__} cannot be printed; print what is in it")
+    return value
+
+
+def _sum(items: Iterable[Any], attribute: str | None = None) -> Any:
+    numbers = [item if attribute is None else item[attribute] for item in items]
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise SecurityError("sum() is of numbers")
+    return _bounded(sum(numbers))
 
 
 def _check_operands(operator: str, left: Any, right: Any) -> None:
@@ -125,9 +187,9 @@ def _check_operands(operator: str, left: Any, right: Any) -> None:
                 raise SecurityError("a value in it grows too large")
 
 
-def _turns(items: Iterable[Any]) -> Iterator[Any]:
+def _turns(items: Iterable[Any], cost: int = 1) -> Iterator[Any]:
     for item in items:
-        _pay()
+        _pay(cost)
         yield item
 
 
@@ -164,12 +226,12 @@ def _join(items: Iterable[Any], separator: str = "", attribute: str | None = Non
 
 def wrap(text: str, width: int = 72, indent: str = "") -> str:
     """Break *text* into lines of at most *width*; a longer word (an address) stays whole."""
-    return "\n".join(
-        textwrap.wrap(
-            str(text), width=max(20, min(int(width), 200)), initial_indent=indent, subsequent_indent=indent,
-            break_long_words=False, break_on_hyphens=False,
-        )
+    indent = str(indent)[:20]
+    lines = textwrap.wrap(
+        _bounded(str(text)), width=max(20, min(int(width), 200)), initial_indent=indent, subsequent_indent=indent,
+        break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
+    return "\n".join(lines)
 
 
 def underline(text: str, mark: str = "-") -> str:
@@ -179,7 +241,10 @@ def underline(text: str, mark: str = "-") -> str:
 
 def fill(text: str, **values: Any) -> str:
     """Put *values* at their ``{names}``. The result is plain text, escaped where it is printed."""
-    return re.sub(r"\{(\w+)\}", lambda m: str(values.get(m[1], m[0])), str(text))
+    source, filled = _bounded(str(text)), {name: str(value) for name, value in values.items()}
+    if sum(len(filled.get(name, "")) for name in re.findall(r"\{(\w+)\}", source)) > MAX_STRING:
+        raise SecurityError("a value in it grows too large")
+    return re.sub(r"\{(\w+)\}", lambda m: filled.get(m[1], m[0]), source)
 
 
 # ----------------------------------------------------------------------------- rendering
