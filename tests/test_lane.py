@@ -156,6 +156,7 @@ LEFT = [
     HEAD + "Sec-Fetch-Dest: document\r\n",
     HEAD + "If-Match: \"x\"\r\n",
     HEAD + "Accept-Encoding: identity;q=0\r\n",
+    HEAD + "User-Agent: Feedly (3 subscribers)\r\n",
     HEAD + "X: a\r\n folded: b\r\n",
     HEAD + "Space : x\r\n",
     HEAD + "No colon\r\n",

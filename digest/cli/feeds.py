@@ -113,4 +113,19 @@ def feeds_hubs(door: Door, out: Output) -> int:
     return empty_or_ok(out.rows(rows, "hub", "told_at", "failures", "error"), False)
 
 
+@feeds.command("readers")
+@json_option
+@pass_door
+def feeds_readers(door: Door, out: Output) -> int:
+    """Count readers, at least: what services report of theirs, and private feeds in use within 30 days."""
+    from digest import audience, publishing
+
+    with door.app() as app, app.db.reading() as session:
+        now = app.db.now()
+        counts = publishing.reader_counts(session, now)
+        private = audience.count_private_readers(session, now)
+    rows = [{"feed": feed, "readers": readers} for feed, readers in counts.items()]
+    return empty_or_ok(out.rows([*rows, {"feed": "private", "readers": private}], "feed", "readers"), False)
+
+
 COMMANDS = (feeds,)

@@ -21,6 +21,7 @@ from digest.publishing.hubs import HubState, hub_states, tell_hubs
 from digest.publishing.names import OPML_PATH, Feed, selector_of, stem_of
 from digest.publishing.planned import Planned
 from digest.publishing.private import PRIVATE, read_private
+from digest.publishing.readers import ReaderCounts, reader_counts
 from digest.publishing.readings import list_feeds
 from digest.publishing.shelf import FRESH_S, STALE_S, Shelf, Slot
 
@@ -36,12 +37,14 @@ __all__ = [
     "Finding",
     "HubState",
     "Planned",
+    "ReaderCounts",
     "Shelf",
     "Slot",
     "hub_states",
     "list_feeds",
     "make_entry",
     "read_private",
+    "reader_counts",
     "selector_of",
     "stem_of",
     "tell_hubs",

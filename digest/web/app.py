@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from digest.bootstrap import App
 from digest.db import current_revision, head_revision
 from digest.errors import DatabaseError, DigestError, TokenInvalid
+from digest.publishing import ReaderCounts
 from digest.web import capture, feedpage, hooks, privatefeed, public
 from digest.web.feeds import FeedsApp
 from digest.web.guards import HostCheck, SameOrigin, SecurityHeaders, host_name
@@ -40,7 +41,7 @@ def create_app(app: App, get: hooks.Get | None = None) -> ASGIApp:
     guarded: ASGIApp = _limited(_pages(app, get))
     guarded = SameOrigin(guarded, public_url)
     guarded = HostCheck(guarded, {_host(public_url), app.settings.web.host}, public_url)
-    return FeedsApp(app.shelf, SecurityHeaders(guarded))
+    return FeedsApp(app.shelf, SecurityHeaders(guarded), ReaderCounts(app.db))
 
 
 def _limited(pages: ASGIApp) -> ASGIApp:

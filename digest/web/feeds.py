@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
-from digest.publishing import OPML_PATH, PRIVATE, Coded, Entry, Shelf, Slot
+from digest.publishing import OPML_PATH, PRIVATE, Coded, Entry, ReaderCounts, Shelf, Slot
 from digest.web.conditions import FIELDS, Asked, decide, http_date
 
 Scope = MutableMapping[str, Any]
@@ -39,8 +39,8 @@ VARY = b"Accept-Encoding, Sec-Fetch-Dest"
 class FeedsApp:
     """Answers below ``/feeds/``; everything else goes on to *rest*, and so does a browser that opens a feed."""
 
-    def __init__(self, shelf: Shelf, rest: Application | None = None) -> None:
-        self._shelf, self._rest = shelf, rest
+    def __init__(self, shelf: Shelf, rest: Application | None = None, readers: ReaderCounts | None = None) -> None:
+        self._shelf, self._rest, self._readers = shelf, rest, readers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = _path(scope) if scope["type"] == "http" else ""
@@ -68,6 +68,13 @@ class FeedsApp:
             await _tell(send, 404)
         else:
             await self._serve(slot, slot.entry, scope, send)
+            self._count(path, scope)
+
+    def _count(self, path: str, scope: Scope) -> None:
+        """Hear what a service says of its readers; written down in a thread, nobody waits for it."""
+        agent = next((value for name, value in scope["headers"] if name == b"user-agent"), b"").decode("latin-1")
+        if self._readers is not None and agent and self._readers.note(path.rpartition(".")[0], agent):
+            asyncio.get_running_loop().run_in_executor(None, self._readers.flush)
 
     async def _serve(self, slot: Slot, entry: Entry, scope: Scope, send: Send) -> None:
         status, coding, coded = decide(entry, _asked(scope["headers"]))

@@ -107,7 +107,7 @@ class Lane(HttpToolsProtocol):
         """What to write for a request that the lane can take; None for any other."""
         if data[:11] != b"GET /feeds/" and data[:12] != b"HEAD /feeds/":
             return None
-        if not self._idle() or data[-4:] != b"\r\n\r\n":
+        if not self._idle() or data[-4:] != b"\r\n\r\n" or b"subscriber" in data:  # those are counted on the long way
             return None
         first, *lines = data[:-4].split(b"\r\n")
         # No bare CR or LF, no second request behind an empty line, no control characters (RFC 9110 §5.5).
