@@ -38,7 +38,7 @@ from digest.sending import Post
 from tests import build
 
 SIZES = {
-    "articles": 20_000, "few": 2_000, "turns": 3, "apart": 1,
+    "articles": 20_000, "few": 2_000, "turns": 1, "apart": 1,
     "polls": 100, "site": 1_000_000, "small": 10_000, "openings": 7,
 }  # fmt: skip
 TINY = {"articles": 110, "few": 102, "turns": 1, "polls": 2, "site": 1_200, "small": 1_000, "openings": 1, "apart": 0}
