@@ -87,6 +87,27 @@ def test_a_mail_server_is_told_to_try_again_when_the_database_is_not_there(tmp_p
     assert said.err.startswith("digest: the database cannot be reached")
 
 
+def test_an_erased_reader_leaves_counts_and_a_hash(shell: Shell, edition: int, database: Database) -> None:
+    with database.reading() as session:
+        who = session.scalars(select(m.Subscriber.id).filter_by(address="amara@example.org")).one()
+        key = session.scalars(select(m.Secret.value).filter_by(name="message_id")).one()
+    gone = reports.dsn(to=verp(edition, who, key, "news.example"), rcpt="amara@example.org").decode()
+    shell("bounce", input=gone)
+    row = shell("subscribers", "erase", "Amara@Example.org", "--yes", "--json").row
+    assert row == {"erased": 1, "kept": "hash", "reason": "bounce"}
+    assert "nothing is held of" in shell.refused("subscribers", "erase", "nobody@example.org", "--yes")
+    with database.reading() as session:
+        tables = m.Base.metadata.sorted_tables
+        held = " ".join(str(row) for table in tables for row in session.execute(select(table)).all())
+    assert "amara" not in held.lower()
+    assert "bram@example.org" in held
+    counts = shell("editions", "list", "--json").row
+    assert counts["accepted"] == 2
+    assert shell("suppressions", "list", "--email", "amara@example.org", "--json").row["reason"] == "bounce"
+    added = shell.refused("subscribers", "add", "amara@example.org", "--digest", "africa", "--confirmed")
+    assert "suppressed (bounce)" in added
+
+
 @pytest.mark.slow
 def test_fifty_megabytes_by_pipe_are_one_row_in_little_memory(tmp_path: Path, sqlite: Database) -> None:
     (tmp_path / "empty.toml").touch()

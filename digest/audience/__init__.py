@@ -35,6 +35,7 @@ from digest.audience.subscriptions import (
     ensure_taste,
     find,
     forget_unconfirmed,
+    given_address,
     invitation,
     leave_all,
     offers,
@@ -48,6 +49,7 @@ from digest.audience.subscriptions import (
 )
 from digest.audience.suppressions import (
     SuppressionReport,
+    erase,
     hash_away,
     import_suppressions,
     lift,
@@ -79,10 +81,12 @@ __all__ = [
     "count_private_readers",
     "ensure_secrets",
     "ensure_taste",
+    "erase",
     "export",
     "find",
     "follow_merge",
     "forget_unconfirmed",
+    "given_address",
     "hash_away",
     "import_csv",
     "import_suppressions",

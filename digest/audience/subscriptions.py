@@ -350,6 +350,11 @@ def reader_id(session: Session, address: Address) -> int | None:
     return session.scalar(select(Subscriber.id).filter_by(address_key=address.key))
 
 
+def given_address(session: Session, address: Address) -> str:
+    """The address as its reader gave it, else as it was given now."""
+    return session.scalar(select(Subscriber.address).filter_by(address_key=address.key)) or address.given
+
+
 def offers(session: Session) -> list[Offer]:
     """The digests that take readers, in the site's order."""
     digests = session.scalars(

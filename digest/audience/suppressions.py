@@ -137,6 +137,23 @@ def hash_away(session: Session, key: str, now: datetime) -> None:
         session.delete(known)
 
 
+def erase(session: Session, address: Address, now: datetime) -> tuple[int | None, str]:
+    """Forget a reader: subscriptions, consent and mails that wait go with them; a hash stays (`hash_away`).
+
+    Returns (the subscriber that was, the reason kept with the hash). UsageError: nothing is held of the address.
+    """
+    subscriber = session.scalars(select(Subscriber).filter_by(address_key=address.key).with_for_update()).one_or_none()
+    if subscriber is None and suppression(session, address.key) is None:
+        raise UsageError(f"nothing is held of {address.given}")
+    hash_away(session, address.key, now)
+    if subscriber is not None:
+        session.delete(subscriber)
+        session.flush()
+    reason = suppression(session, address.key)
+    assert reason is not None
+    return (subscriber.id if subscriber else None), reason
+
+
 # ----------------------------------------------------------------------------- out
 
 

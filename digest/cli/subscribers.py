@@ -10,7 +10,21 @@ from typing import IO, Any
 
 import rich_click as click
 
-from digest.cli.common import FILE, Column, Door, Output, choice, json_option, now, pass_door, progress, say, shown
+from digest.cli.common import (
+    FILE,
+    Column,
+    Door,
+    Exit,
+    Output,
+    asks,
+    choice,
+    json_option,
+    now,
+    pass_door,
+    progress,
+    say,
+    shown,
+)
 
 
 @click.group()
@@ -139,6 +153,27 @@ def subscribers_show(door: Door, email: str, out: Output) -> None:
 
     with door.app() as app, app.db.reading() as session:
         _show(audience.show(session, email), out)
+
+
+@subscribers.command("erase")
+@click.argument("email")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@json_option
+@pass_door
+def subscribers_erase(door: Door, email: str, yes: bool, out: Output) -> int:
+    """Erase a reader and what is held of them. Counts stay, and a hash that keeps imports from bringing them back."""
+    from digest import audience, ledger
+
+    if not yes and asks() and not click.confirm(f"Erase all that is held of {email}?", default=False, err=True):
+        say("nothing was erased")
+        return Exit.FAILURE
+    with door.app() as app, app.db.transaction() as session:
+        address = audience.parse_address(email)
+        given = audience.given_address(session, address)
+        subscriber, reason = audience.erase(session, address, now())
+        ledger.events.forget(session, subscriber, given)
+    out.record({"erased": 1, "kept": "hash", "reason": reason})
+    return Exit.OK
 
 
 def _show(reader: Mapping[str, Any], out: Output) -> None:

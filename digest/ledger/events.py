@@ -5,16 +5,17 @@ An event never changes an outcome: *accepted* stays accepted, and the bounce sta
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Text, cast, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from digest.models import Attempt, DeliveryEvent, HookNonce
+from digest.models import Attempt, CapturedMail, DeliveryEvent, HookNonce
 from digest.types import Result
 
 
@@ -90,11 +91,14 @@ def settle(session: Session, fingerprint: str, action: str, reason: str) -> None
     )
 
 
-def forget(session: Session, subscriber_id: int) -> None:
-    """Erasure: the rows stay as counts, the address in them does not."""
-    blank = {"email": None, "text": ""}
-    session.execute(update(DeliveryEvent).where(DeliveryEvent.subscriber_id == subscriber_id).values(**blank))
+def forget(session: Session, subscriber_id: int | None, address: str) -> None:
+    """Erasure: rows stay as counts, the address in them does not; mails that the capture server caught for it go."""
+    event, caught = DeliveryEvent, CapturedMail
+    theirs = or_(func.lower(event.email) == address.lower(), event.subscriber_id == subscriber_id)
+    session.execute(update(event).where(theirs).values(email=None, text=""))
     session.execute(update(Attempt).where(Attempt.subscriber_id == subscriber_id).values(address="", text=""))
+    named = cast(caught.rcpt_to, Text).contains(json.dumps(address), autoescape=True)
+    session.execute(delete(caught).where(named))
 
 
 # ----------------------------------------------------------------------------- hooks
