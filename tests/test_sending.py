@@ -11,7 +11,8 @@ from digest import ledger
 from digest import models as m
 from digest.db import Database
 from digest.delivery.memory import Outbox
-from digest.errors import LeaseLost
+from digest.editions import pausing
+from digest.errors import LeaseLost, UsageError
 from digest.ledger.batches import Answer, Move
 from digest.sending import group_size, is_gone, window_for, worker_name
 from digest.types import Outcome, Result
@@ -262,3 +263,23 @@ def test_two_workers_share_an_edition(database: Database) -> None:
     end_leases(database)
     office.send()
     assert arrivals(office, addresses) == [1] * 30
+
+
+def test_a_paused_edition_goes_on_where_it_stopped(database: Database) -> None:
+    office, addresses, edition = released(database, readers=4)
+    office.outbox.answers = {addresses[0]: Outcome(Result.DEFERRED, 451, None, "busy")}
+    office.send()
+    pausing.pause(database, edition, "the picture is wrong")
+    assert (office.editions()[0].status, office.editions()[0].reason) == ("paused", "the picture is wrong")
+    with database.transaction() as session:
+        session.execute(update(m.Batch).values(not_before=build.T))
+    office.outbox.answers = {}
+    assert office.send().answers == {}, "nothing leaves"
+    with pytest.raises(UsageError, match="is paused, not being sent"):
+        pausing.pause(database, edition)
+    pausing.resume(database, edition)
+    office.send()
+    assert arrivals(office, addresses) == [1] * 4
+    assert (office.editions()[0].status, office.editions()[0].reason) == ("finished", None)
+    with pytest.raises(UsageError, match="is finished, not paused"):
+        pausing.resume(database, edition)

@@ -238,6 +238,33 @@ def editions_approve(door: Door, id: int, out: Output) -> None:
         out.rows([_row(app, id)], *_ROW)
 
 
+@editions.command("pause")
+@click.argument("id", type=int)
+@click.option("--reason", default="paused by an admin", metavar="TEXT", help="Kept with the edition.")
+@json_option
+@pass_door
+def editions_pause(door: Door, id: int, reason: str, out: Output) -> None:
+    """Stop an edition for now. What is on the wire may still arrive; nothing more leaves until it is resumed."""
+    from digest.editions import pausing
+
+    with door.app() as app:
+        pausing.pause(app.db, id, reason)
+        out.rows([_row(app, id)], *_ROW)
+
+
+@editions.command("resume")
+@click.argument("id", type=int)
+@json_option
+@pass_door
+def editions_resume(door: Door, id: int, out: Output) -> None:
+    """Let a paused edition go on: the worker, or `digest tick`, sends it to those who have not had it."""
+    from digest.editions import pausing
+
+    with door.app() as app:
+        pausing.resume(app.db, id)
+        out.rows([_row(app, id)], *_ROW)
+
+
 @editions.command("cancel")
 @click.argument("id", type=int)
 @click.option("--reason", default="cancelled by an admin", metavar="TEXT", help="Kept with the edition.")
