@@ -1,7 +1,11 @@
-"""What SpamAssassin thinks of a mail, where it is installed. Asks this machine alone: no network tests."""
+"""What SpamAssassin thinks of a mail, where it is installed. Asks this machine alone: no network tests.
+
+``$SPAMASSASSIN`` names another program to ask; set to nothing, nobody is asked.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +18,7 @@ _SCORE = re.compile(rb"X-Spam-Status:.*?score=(-?[0-9.]+).*?required=([0-9.]+).*
 
 def score(message: bytes) -> tuple[float, float, str] | None:
     """(its score, from which on it is spam, the rules that fired); None without SpamAssassin, or where it fails."""
-    if (program := shutil.which("spamassassin")) is None:
+    if (program := shutil.which(os.environ.get("SPAMASSASSIN", "spamassassin"))) is None:
         return None
     try:
         done = subprocess.run(  # noqa: S603 — found on the PATH, local tests only
