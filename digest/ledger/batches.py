@@ -267,21 +267,25 @@ def group(
 
     Returns the recipients of *granting* that must not go out, with what to record for them. Raises LeaseLost.
     """
-    hot = hotpath.of(session)
-    now = clock(session)
-    for move in moves:
-        b = move.batch
-        if not hot.advance(b.batch_id, worker, b.fence, move.wire_to, now + lease):
-            raise _lost(b)
-    if answers:
-        hot.record([_answer_row(a, worker) for a in answers], now)  # the unique index refuses a second end
+    found = hotpath.write(
+        session,
+        hotpath.Commit(
+            worker=worker,
+            lease=lease,
+            moves=[(move.batch.batch_id, move.batch.fence, move.wire_to) for move in moves],
+            rows=[_answer_row(a, worker) for a in answers],  # the unique index refuses a second end
+            granting=[(r.batch.edition_id, r.batch.digest_id, r.subscriber_id) for r in granting],
+        ),
+    )
+    if found.moved != len(moves):
+        raise LeaseLost("a batch was taken over by another worker")
     for move in moves:
         if move.finished:
             batch = session.get_one(Batch, move.batch.batch_id, populate_existing=True)
             batch.done, batch.leased_until = True, None
             session.flush()
             _requeue(session, session.get_one(Edition, batch.edition_id, populate_existing=True), batch, wait)
-    return _refused(hot, granting)
+    return _refused(found, granting)
 
 
 def _lost(batch: Claimed) -> LeaseLost:
@@ -300,21 +304,16 @@ def _fenced(session: Session, worker: str, batch: Claimed, values: Mapping[str, 
         raise _lost(batch)
 
 
-def _refused(hot: hotpath.HotPath, granting: Sequence[Recipient]) -> dict[Recipient, Outcome]:
-    """Re-check at the last moment: cancelled or paused edition, suppression, unsubscribe."""
+def _refused(found: hotpath.Found, granting: Sequence[Recipient]) -> dict[Recipient, Outcome]:
+    """What was found at the last moment: a cancelled or paused edition, a suppression, an unsubscribe."""
     refused: dict[Recipient, Outcome] = {}
-    by_edition: dict[tuple[int, int], list[Recipient]] = {}
-    for r in granting:
-        by_edition.setdefault((r.batch.edition_id, r.batch.digest_id), []).append(r)
-    for (edition_id, digest_id), recipients in by_edition.items():
-        status = hot.edition_status(edition_id)
+    for place, recipient in enumerate(granting):
+        status = found.statuses.get(recipient.batch.edition_id, "gone")
         if status != EditionStatus.SENDING:
             result = Result.CANCELLED if status == EditionStatus.CANCELLED else Result.DEFERRED
-            refused |= dict.fromkeys(recipients, Outcome(result, text=f"the edition is {status}"))
-            continue
-        wanted = hot.still_wanted(digest_id, [r.subscriber_id for r in recipients])
-        gone = Outcome(Result.SUPPRESSED, text="unsubscribed or suppressed since the release")
-        refused |= {r: gone for r in recipients if r.subscriber_id not in wanted}
+            refused[recipient] = Outcome(result, text=f"the edition is {status}")
+        elif place not in found.wanted:
+            refused[recipient] = Outcome(Result.SUPPRESSED, text="unsubscribed or suppressed since the release")
     return refused
 
 
