@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
+import dkim as verifier
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import func, select, update
 
 from digest import ledger
 from digest import models as m
 from digest.db import Database
-from digest.delivery.memory import Outbox
+from digest.delivery.dkim import Key, Signer
+from digest.delivery.memory import MemoryPool, Outbox
 from digest.editions import pausing
 from digest.errors import LeaseLost, UsageError
 from digest.ledger.batches import Answer, Move
-from digest.sending import group_size, is_gone, window_for, worker_name
+from digest.sending import LedgerStore, Sender, group_size, is_gone, run_async, window_for, worker_name
 from digest.types import Outcome, Result
 from tests import build
-from tests.office import Office, arrivals, newsroom
+from tests.office import POST, Office, arrivals, newsroom, renderer
 
 AT = build.T.replace(hour=7) + timedelta(days=1)
 
@@ -176,6 +181,21 @@ def test_a_worker_that_lost_its_lease_is_fenced(database: Database) -> None:
         store.hand_back(got[0], got[0].recipients)
 
 
+def test_a_stale_answer_after_another_worker_ended_the_delivery_is_a_lost_lease(database: Database) -> None:
+    office, _, edition = released(database, readers=10)
+    store = office.store()
+    got = store.claim()
+    assert got is not None
+    batch = got[0]
+    store.group([Move(batch, 4, False)], [], batch.recipients[:4])
+    end_leases(database)
+    office.send()
+    said = Outcome(Result.ACCEPTED, 250)
+    with pytest.raises(LeaseLost):
+        store.group([Move(batch, 4, False)], [Answer(r, said) for r in batch.recipients[:4]], batch.recipients[4:6])
+    assert office.counts(edition) == {"accepted": 10}
+
+
 def test_a_dead_process_of_this_host_is_seen_at_once(database: Database) -> None:
     office, addresses, _ = released(database)
     claim(office, granted=0)
@@ -254,6 +274,31 @@ def test_window_and_group_follow_the_connections() -> None:
     assert [(window_for(c), group_size(window_for(c), c)) for c in (1, 16, 20, 64)] == [
         (50, 16), (50, 16), (50, 10), (160, 32),
     ]  # fmt: skip
+
+
+def test_signed_mails_are_sealed_ahead_and_none_is_lost_when_the_work_stops(database: Database) -> None:
+    office, addresses, edition = released(database, readers=150)
+    key = Key("s", Ed25519PrivateKey.generate())
+    signed = replace(POST, signer=Signer("news.example", [key]))
+
+    async def main(stop_after: int) -> None:
+        store = LedgerStore(database, renderer(), signed, live=True)
+        stop = asyncio.Event()
+        pool = lambda grants: MemoryPool(office.outbox, grants, connections=4)  # noqa: E731
+        sender = Sender(store, pool, connections=4)
+        running = asyncio.ensure_future(sender.run(stop))
+        while not running.done() and len(office.outbox.posted) < stop_after:
+            await asyncio.sleep(0)
+        stop.set()
+        await running
+
+    for stop_after in (0, 20, 90, 1000):
+        run_async(lambda: main(stop_after))  # noqa: B023 — run at once
+    office.editor.finish()
+    assert arrivals(office, addresses) == [1] * 150
+    assert office.counts(edition) == {"accepted": 150}
+    record = key.record.encode()
+    assert all(verifier.verify(p.message, dnsfunc=lambda name, timeout=5: record) for p in office.outbox.posted[::10])
 
 
 def test_two_workers_share_an_edition(database: Database) -> None:

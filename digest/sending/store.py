@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -98,7 +99,7 @@ class LedgerStore:
         self._prepared: dict[tuple[int, int], Prepared] = {}
         self._caps: dict[int, int] | None = None
 
-    def claim(self) -> tuple[Claimed, Callable[[Recipient], Envelope]] | None:
+    def claim(self) -> tuple[Claimed, Mails] | None:
         """The next batch and what makes its mails. An edition that cannot be printed is paused with the reason."""
         while (batch := self._claim()) is not None:
             try:
@@ -137,7 +138,7 @@ class LedgerStore:
             enough = set(self._tried_enough(session))
             return sum(b not in enough for b, _, _ in ledger.batches.open_retries(session, self._live))
 
-    def _print(self, batch: Claimed) -> Callable[[Recipient], Envelope]:
+    def _print(self, batch: Claimed) -> Mails:
         """Prepare every variant of the batch: on this thread, so that the event loop only joins bytes."""
         with self._db.reading() as session:
             printer = self._printer(session, batch.edition_id)
@@ -150,7 +151,7 @@ class LedgerStore:
                 printer.learn_titles(session, items)
                 self._prepared[batch.edition_id, ordinal] = printer.prepare(dress, items)
         prepared = {ordinal: self._prepared[batch.edition_id, ordinal] for ordinal in wanted}
-        return lambda r: _envelope(r, prepared[r.ordinal], printer)
+        return Mails(printer, prepared, seals=self._post.signer is not None)
 
     def _printer(self, session: Session, edition_id: int) -> Printer:
         if edition_id not in self._printers:
@@ -193,14 +194,27 @@ class LedgerStore:
             ledger.batches.hand_back(session, worker=self.worker, batch=batch, left=left)
 
 
-def _envelope(recipient: Recipient, prepared: Prepared, printer: Printer) -> Envelope:
-    def build() -> list[bytes]:
-        r = recipient
-        return prepared.build(printer.addressee(r.subscriber_id, r.subscription_id, r.address, datetime.now(UTC)))
+class Mails:
+    """A batch's mails. ``seals``: they are signed, which takes longer than all the rest; `seal` does so ahead."""
 
-    return Envelope(
-        mail_from=printer.envelope_sender(recipient.subscriber_id).encode(),
-        rcpt=recipient.address.encode(),
-        build=build,
-        key=recipient,
-    )
+    def __init__(self, printer: Printer, prepared: Mapping[int, Prepared], *, seals: bool) -> None:
+        self._printer, self._prepared, self.seals = printer, prepared, seals
+        self._sealed: dict[Recipient, list[bytes]] = {}
+
+    def seal(self, recipients: Sequence[Recipient]) -> None:
+        """Make these mails now, on the calling thread. One that cannot be made says so when its turn comes."""
+        for recipient in recipients:
+            with contextlib.suppress(ValueError):
+                self._sealed[recipient] = self._build(recipient)
+
+    def envelope(self, recipient: Recipient) -> Envelope:
+        return Envelope(
+            mail_from=self._printer.envelope_sender(recipient.subscriber_id).encode(),
+            rcpt=recipient.address.encode(),
+            build=lambda: self._sealed.pop(recipient, None) or self._build(recipient),
+            key=recipient,
+        )
+
+    def _build(self, r: Recipient) -> list[bytes]:
+        addressee = self._printer.addressee(r.subscriber_id, r.subscription_id, r.address, datetime.now(UTC))
+        return self._prepared[r.ordinal].build(addressee)

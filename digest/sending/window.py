@@ -1,7 +1,8 @@
 """The sender of one process: batches under lease go out through a pool of connections, within a window.
 
     claim (own thread) → ahead ─ granted by a commit ─► ready → connection → answer ─ recorded by a commit ─► done
-                                      └────────── one `group` on the writer's thread moves all of it ─────────┘
+                 │      ▲             └────────── one `group` on the writer's thread moves all of it ─────────┘
+                 └ seal ┘  (own thread) where mails are signed: ahead of the grant, so that no connection waits
 
 The window bounds the **count** of granted recipients whose outcome is not recorded, over all batches in hand: what a
 kill -9 can repeat. A recipient is handed to a socket only after the commit that granted it; the same commit re-checks
@@ -27,6 +28,7 @@ from digest.types import Outcome, Result
 
 HAND = 2  # batches in hand at most
 LOW = 250  # claim the next when fewer than this wait to be granted
+CHUNK = 16  # mails that are sealed at a time
 IDLE_S = 0.05  # with answers and nothing else to do, commit after this long
 
 
@@ -40,10 +42,21 @@ def group_size(window: int, connections: int) -> int:
     return max(1, min(window // 3, max(8, window - 2 * connections)))
 
 
+class Mails(Protocol):
+    """The mails of a claimed batch. ``seals``: making one takes long enough to be done ahead, by `seal`."""
+
+    @property
+    def seals(self) -> bool: ...
+
+    def seal(self, recipients: Sequence[Recipient]) -> None: ...
+
+    def envelope(self, recipient: Recipient) -> Envelope: ...
+
+
 class Store(Protocol):
     """The ledger as the sender sees it; every call is one transaction. Raises LeaseLost where the fence fails."""
 
-    def claim(self) -> tuple[Claimed, Callable[[Recipient], Envelope]] | None: ...
+    def claim(self) -> tuple[Claimed, Mails] | None: ...
 
     def group(
         self, moves: Sequence[Move], answers: Sequence[Answer], granting: Sequence[Recipient]
@@ -57,7 +70,7 @@ class Held:
     """A batch in hand. ``granted``: how far wire_to stands; ``left``: recipients without a recorded outcome."""
 
     batch: Claimed
-    envelope: Callable[[Recipient], Envelope]
+    mails: Mails
     granted: int = 0
     left: int = 0
 
@@ -87,13 +100,14 @@ class Sender:
         self._group, self._lease = group_size(self.window, connections), lease_s
         self._hand: list[Held] = []
         self._held: dict[int, Held] = {}
+        self._unsealed: collections.deque[Recipient] = collections.deque()
         self._ahead: collections.deque[Recipient] = collections.deque()
         self._ready: collections.deque[Recipient] = collections.deque()
         self._answers: list[Answer] = []
         self._idle: list[Wakeable] = []
         self._pool: Transport | None = None
         self._unrecorded = 0
-        self._committing = self._claiming = self._stopping = False
+        self._committing = self._claiming = self._sealing = self._stopping = False
         self._more = True
         self._last_commit = time.monotonic()
         self.sent = Sent()
@@ -108,8 +122,11 @@ class Sender:
         """
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] = self._loop.create_future()
-        with ThreadPoolExecutor(1, "digest-writer") as writer, ThreadPoolExecutor(1, "digest-claimer") as claimer:
-            self._writer, self._claimer = writer, claimer
+        with (
+            ThreadPoolExecutor(1, "digest-writer") as self._writer,
+            ThreadPoolExecutor(1, "digest-claimer") as self._claimer,
+            ThreadPoolExecutor(1, "digest-sealer") as self._sealer,
+        ):
             self._want()
             ticker = self._loop.create_task(self._tick(stop))
             try:
@@ -128,12 +145,12 @@ class Sender:
 
     async def _settle(self) -> None:
         """After the last answer: record what is left, give back what was not sent."""
-        while self._committing or self._claiming:
+        while self._committing or self._claiming or self._sealing:
             await asyncio.sleep(0.001)
         if self._answers:
             await self._record([*self._answers])
         for held in self._hand:
-            left = [r for r in (*self._ready, *self._ahead) if r.batch is held.batch]
+            left = [r for r in (*self._ready, *self._ahead, *self._unsealed) if r.batch is held.batch]
             await self._on(self._writer, self._store.hand_back, held.batch, left)
 
     async def _record(self, answers: list[Answer]) -> None:
@@ -159,7 +176,7 @@ class Sender:
 
     def _want(self) -> None:
         free = self._more and not self._claiming and not self._stopping
-        if free and len(self._hand) < HAND and len(self._ahead) < LOW:
+        if free and len(self._hand) < HAND and len(self._ahead) + len(self._unsealed) < LOW:
             self._claiming = True
             self._loop.run_in_executor(self._claimer, self._store.claim).add_done_callback(self._claimed)
 
@@ -176,21 +193,42 @@ class Sender:
         except Exception as e:
             self._finish(e)
 
-    def _take(self, got: tuple[Claimed, Callable[[Recipient], Envelope]] | None) -> None:
+    def _take(self, got: tuple[Claimed, Mails] | None) -> None:
         if got is None:
             self._more = False
         else:
-            batch, envelope = got
-            held = Held(batch, envelope, left=len(batch.recipients))
+            batch, mails = got
+            held = Held(batch, mails, left=len(batch.recipients))
             self._hand.append(held)
             self._held[batch.batch_id] = held
-            self._ahead.extend(batch.recipients)
+            (self._unsealed if mails.seals else self._ahead).extend(batch.recipients)
+            self._seal()
             if self._pool is None and not self._stopping:
                 self._pool = self._connect(self)
                 self._pool.start()
                 self._pool.failed.add_done_callback(self._relay_failed)
         self._want()
         self._pump(force=True)
+
+    def _seal(self) -> None:
+        """Have the next few mails made, unless enough are."""
+        if self._sealing or self._stopping or not self._unsealed or len(self._ahead) >= 2 * self.window:
+            return
+        batch = self._unsealed[0].batch
+        chunk: list[Recipient] = []
+        while self._unsealed and self._unsealed[0].batch is batch and len(chunk) < CHUNK:
+            chunk.append(self._unsealed.popleft())
+        self._sealing = True
+        future = self._loop.run_in_executor(self._sealer, self._held[batch.batch_id].mails.seal, chunk)
+        future.add_done_callback(lambda f: self._sealed(f, chunk))
+
+    def _sealed(self, future: asyncio.Future[Any], chunk: list[Recipient]) -> None:
+        self._sealing = False
+        self._ahead.extend(chunk)
+        with self._told():
+            future.result()
+            self._seal()
+            self._pump(force=self.window - self._unrecorded + len(self._answers) >= CHUNK)
 
     def _relay_failed(self, future: asyncio.Future[None]) -> None:
         if not future.cancelled() and (error := future.exception()) is not None:
@@ -214,6 +252,7 @@ class Sender:
         drained = answered and answered == self._unrecorded
         if (force or answered >= self._group or drained) and (answered or grant):
             granting = [self._ahead.popleft() for _ in range(grant)]
+            self._seal()
             answers, self._answers = self._answers, []
             self._commit(answers, granting)
 
@@ -275,7 +314,7 @@ class Sender:
         if self._stopping or not self._ready:
             return None
         r = self._ready.popleft()
-        return self._held[r.batch.batch_id].envelope(r)
+        return self._held[r.batch.batch_id].mails.envelope(r)
 
     def answered(self, envelope: Envelope, outcome: Outcome) -> None:
         self._answers.append(Answer(envelope.key, outcome))
