@@ -118,9 +118,9 @@ def test_fifty_megabytes_by_pipe_are_one_row_in_little_memory(tmp_path: Path, sq
         "PYTHONPATH": str(ROOT),
     }
     measured = (
-        "import resource, sys; from digest.cli import cli\n"
+        "import sys; from digest.cli import cli; from tests.memory import peak_kb\n"
         "try: cli.main(['bounce', '--json'], prog_name='digest')\n"
-        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)"
+        "finally: print(peak_kb() // 1024, file=sys.stderr)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", measured], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE,

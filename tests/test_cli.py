@@ -179,7 +179,7 @@ def test_editions_and_deliveries_have_their_keys(full: Shell, database: Database
     assert ran.keys() == EDITION
     assert (ran["status"], ran["recipients"], ran["accepted"], ran["scheduled_for"]) == ("finished", 2, 2, None)
     shown = full("editions", "show", str(ran["edition"]), "--pool", "--json").row
-    assert shown.keys() == EDITION | {"articles", "pool"}
+    assert shown.keys() == EDITION | {"articles", "pool", "subject", "gates"}
     assert [a["readers"] for a in shown["articles"]] == [2, 2]
     assert all(a.keys() == {"id", "url", "title", "section", "position", "readers"} for a in shown["articles"])
     assert {p["verdict"] for p in shown["pool"]} == {"in"}

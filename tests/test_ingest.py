@@ -357,7 +357,7 @@ def test_adding_a_source_looks_at_kind_and_place(database: Database, tmp_path: P
     far = ingest.add_source(database, "F", kind="feed", location="https://x.example/f", at=T)
     assert far.location == "https://x.example/f"
     for kind, location, says in [
-        ("wrx", "export.xml", "no kind of source 'wrx'"), ("wxr", "missing.xml", "nothing at"),
+        ("wrx", "export.xml", "no kind of source 'wrx'"), ("wxr", "missing.xml", "no file missing.xml"),
         ("feed", "ftp://x/y", "ftp addresses"), ("feed", "https:///feed", "names no host"),
     ]:  # fmt: skip
         with pytest.raises(UsageError, match=says):

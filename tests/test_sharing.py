@@ -132,7 +132,11 @@ def test_an_edition_waits_for_an_earlier_one_that_is_being_composed(database: Da
     office.editor.compose(second)
     assert office.editor.release_ready() == [], "the first is younger than two minutes and not composed"
     office.editor.compose(first)
+    with database.transaction() as session:  # its composer has not looked at its mails yet
+        session.execute(update(m.Edition).where(m.Edition.id == first).values(gates=[]))
     assert office.editor.release_ready() == [first, second]
+    with database.reading() as session:
+        assert session.get_one(m.Edition, first).gates, "none goes out that did not pass the gates"
 
     third, fourth = (office.editor.open_manual(slug, now) for slug in ("morning", "evening"))
     office.editor.compose(fourth)
@@ -220,11 +224,14 @@ class Machine:
 def slow_relay(delay: float) -> Iterator[Server]:
     """A real relay on a thread of its own that takes its time before each reply."""
     server, loop = Server(delay=delay), asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True).start()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
     asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
     yield server
     asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(10)
     loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
 
 
 @pytest.mark.slow

@@ -29,12 +29,12 @@ from digest.catalogue import marks
 from digest.db import Database, clock
 from digest.editions.proving import failed, gather_proof, prove, telling
 from digest.editions.ranking import Parts, Standing, rank
+from digest.editions.skipping import nothing_to_say
 from digest.errors import RenderError, UsageError
 from digest.ledger.digests import READERS_ZONE
 from digest.models import Article, Digest, Edition, EditionArticle, Schedule, ScheduleClock
 from digest.rendering import Renderer, check_line
 from digest.selection import (
-    NOTHING,
     Limits,
     Outcome,
     Pool,
@@ -258,20 +258,29 @@ class Editor:
                     untouched = edition is not None and edition.revision == gathered.revision
                     if edition is not None and untouched and edition.status in ledger.editions.OPEN:
                         self.store(session, edition, gathered, costed)
-            self.prove(edition_id)
         except RenderError as e:
             self._hold(edition_id, str(e))
+            return
+        self.prove(edition_id)
 
     def prove(self, edition_id: int) -> None:
         """Let an open edition's mails pass the gates; one that fails holds it. No transaction while they are made."""
+        try:
+            self._prove(edition_id)
+        except RenderError as e:
+            self._hold(edition_id, str(e))
+
+    def _prove(self, edition_id: int) -> None:
         with self._db.reading() as session:
             edition = session.get(Edition, edition_id)
             if edition is None or edition.composed_at is None or edition.status not in ledger.editions.OPEN:
                 return
             if edition.gates:  # by another process, and nothing was changed since
                 return
-        with self._db.rehearsal() as session:
-            edition = session.get_one(Edition, edition_id)
+        with self._db.rehearsal() as session:  # it writes verdicts to ask the house; nobody else may meanwhile
+            edition = ledger.editions.lock_edition(session, edition_id)
+            if edition is None:
+                return
             pool = self.pool(session, edition)
             house, _ = self.house(session, edition, pool)
             printer = Printer.load(session, edition, self._renderer, self._post)
@@ -289,7 +298,7 @@ class Editor:
 
         Does nothing to one that was never composed, nor where its template is broken.
         """
-        edition = session.get(Edition, edition_id)
+        edition = ledger.editions.lock_edition(session, edition_id)
         if edition is None or edition.composed_at is None or (gathered := self.gather(session, edition_id)) is None:
             return
         try:
@@ -435,11 +444,11 @@ class Editor:
     def release_ready(self) -> list[int]:
         """Release what is composed, in the order of editions; returns the ids of those released.
 
-        Where several processes compose, an edition waits for an earlier one that is still being composed, as long as
-        that one is young: a composer that died is replaced, one that fails for good must not hold up the others.
+        An edition waits for an earlier one that another process still composes, while that one is young.
         """
         released: list[int] = []
         while (edition_id := self._next_ready()) is not None:
+            self.prove(edition_id)  # unless whoever composed it has done so
             self.release(edition_id)
             released.append(edition_id)
         return released
@@ -471,7 +480,7 @@ class Editor:
         ).run()
         house, new = self.house(session, edition, pool)
         edition.recipients = released.recipients
-        reason = _nothing_to_say(edition, pool, released, house, new)
+        reason = nothing_to_say(edition, pool, released, house, new)
         if reason is not None:
             edition.status, edition.reason, edition.finished_at = EditionStatus.SKIPPED, reason, now
             return
@@ -570,26 +579,3 @@ def _part(row: EditionArticle, topics: Standing) -> StoryPart:
         authors=tuple(row.card.get("authors", ())), source=known.get("source"), title=row.card["title"],
         pinned=bool(known.get("pinned")),
     )  # fmt: skip
-
-
-def _nothing_to_say(
-    edition: Edition, pool: Pool, released: ledger.history.Released, house: Outcome, new: int
-) -> str | None:
-    """Why an edition is skipped: nobody gets anything. Without any reader the house variant speaks for all."""
-    if released.recipients:
-        return None
-    if not released.readers and not edition.archived:
-        return "nobody reads it in this zone"
-    if not released.readers and house != NOTHING:
-        return None
-    if not pool.stories:
-        return "no recent article matches"
-    minimum = pool.limits.minimum
-    within = ", within quotas and caps" if pool.caps.binding else ""
-    if released.readers:
-        return f"no reader has {_stories(minimum)} that {'is' if minimum == 1 else 'are'} new to them{within}"
-    return f"{_stories(new)} new{within}, at least {minimum} wanted"
-
-
-def _stories(n: int) -> str:
-    return "1 story" if n == 1 else f"{n} stories"

@@ -184,7 +184,7 @@ def test_a_hostile_article_changes_nothing_but_itself(database: Database, settin
     assert "<script" not in html
     assert "onerror=alert" not in html.replace("&lt;img src=x onerror=alert(1)&gt;", "")
     assert "{{ 7*7 }}" in html
-    assert "49" not in re.sub(r"[0-9a-zA-Z_./:-]{20,}", "", part(message, "plain"))
+    assert not re.search(r"\b49\b", part(message, "plain"))
     for n in (1, 2):
         assert f"Story {n}" in part(message, "plain")
         assert f"Story {n}" in html
