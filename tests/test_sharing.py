@@ -280,7 +280,7 @@ def holders(database: Database) -> set[str]:
         return {worker.split(":")[0] for worker in ledger.batches.leaseholders(session)}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @on_postgresql
 def test_workers_outlive_an_outage_of_the_database(database: Database, database_url: str, tmp_path: Path) -> None:
     """Every connection is cut, and again while new ones are refused for longer than the library stands it."""
