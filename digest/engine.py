@@ -200,6 +200,7 @@ class Shared:
     def _look(self) -> None:
         """Submit what is due at this moment: polls, and editions with their opening."""
         at = datetime.now(UTC)
+        ingest.refresh(self._app.db, self._app.fetcher, at=at, among=())  # no source: articles whose date has come
         for source in ingest.due(self._app.db, at):
             self._submit(jobs.Task.POLL, source)
         editor = self._app.editor()

@@ -145,6 +145,26 @@ def test_an_edition_waits_for_an_earlier_one_that_is_being_composed(database: Da
     assert office.editor.release_ready() == [fourth]
 
 
+@on_postgresql
+def test_a_look_publishes_articles_whose_date_has_come_though_no_source_is_due(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    from digest import engine
+    from digest.config import Settings
+
+    now = datetime.now(UTC)
+    with database.transaction() as session:
+        build.publication(session)
+        build.article(session, status="scheduled", published_at=now - timedelta(minutes=1))
+        build.article(session, status="scheduled", published_at=now + timedelta(hours=1))
+    (tmp_path / "digest.toml").touch()
+    app = build_app(Settings.load(tmp_path / "digest.toml", {"DIGEST_DATABASE__URL": database_url}))
+    with app.connected() as (connect, connections):
+        engine.Shared(app, connect, connections, asyncio.Event())._look()
+    app.close()
+    assert count(database, m.Article.id, m.Article.status == "published") == 1
+
+
 # ----------------------------------------------------------------------------- workers
 
 
