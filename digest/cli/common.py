@@ -276,6 +276,16 @@ def say(sentence: str) -> None:
     click.echo(sentence, err=True)
 
 
+@contextmanager
+def whole_file(file: Path) -> Iterator[IO[str]]:
+    """A text file to write that is there whole, for all to read (0644), or not at all."""
+    temporary = file.with_name(f".{file.name}.part")
+    with temporary.open("w", encoding="utf-8", newline="") as stream:
+        yield stream
+    temporary.chmod(0o644)
+    temporary.replace(file)
+
+
 def empty_or_ok(count: int, fail_empty: bool) -> int:
     return Exit.EMPTY if fail_empty and not count else Exit.OK
 

@@ -27,6 +27,7 @@ from digest.cli.common import (
     pass_door,
     progress,
     say,
+    whole_file,
 )
 from digest.errors import UsageError
 
@@ -152,11 +153,8 @@ def suppressions_export(door: Door, file: Path | None, out: Output) -> None:
         if file is None:
             _write(rows, sys.stdout, out)
             return
-        temporary = file.with_name(f".{file.name}.part")
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
+        with whole_file(file) as stream:
             count = _write(rows, stream, out)
-        temporary.chmod(0o644)
-        temporary.replace(file)
     say(f"wrote {count:,} rows to {file}")
 
 
