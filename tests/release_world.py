@@ -226,7 +226,7 @@ class World:
         s.execute(insert(m.EditionArticle), rows)
         bit_of_article = history.article_bits(s, row.id, pool.bit_of)
         self.releaser(
-            s, row, taste=pool.taste, pick=pool.pick, items=pool.items, now=START,
+            s, row, taste=pool.taste, pick=pool.pick, had=pool.had, items=pool.items, now=START,
             priors=history.prior_editions(s, row, bit_of_article),
         ).run()  # fmt: skip
         mails = self.judge(row, d, kind, pool)
@@ -267,6 +267,7 @@ class World:
             expected = self.expected(row, d, subscriber, wanted, pool, kind)
             variant = variants[got[subscriber]]
             items = [a for a, _ in history.unpack_items(variant.items) if a]
+            had = -sum(n for a, n in history.unpack_items(variant.items) if not a and n < 0)
             stories = list(dict.fromkeys(self.story_of[a] for a in items if a in self.story_of))
             self.violations["wrong dress"] += bool(items) and variant.dress != reader.dress
             seen = self.seen(row, d, subscriber)
@@ -275,6 +276,8 @@ class World:
                 self.violations["forgotten"] += len(set(expected) - set(stories))
             self.violations["differs"] += set(stories) != set(expected)
             self.stats["under the minimum"] += not items
+            self.stats["left out"] += had
+            self.violations["wrongly told what was left out"] += had != self.left_out(row, d, subscriber, kind, pool)
             if items:
                 full = [a for st in pool.stories if st.id in stories for a in st.articles]
                 mail = Mail(row.id, d, full, row.live, row.repeats)
@@ -283,26 +286,36 @@ class World:
         self.stats["mails"] += len(mails)
         return mails
 
-    def seen(self, row: m.Edition, d: int, subscriber: int) -> set[int]:
+    def left_out(self, row: m.Edition, d: int, subscriber: int, kind: Kind, pool: Pool) -> int:
+        """The stories that other digests brought and that this mail, if there is one, would have had without them."""
+        wanted, others = kind.topics or self.people[subscriber].topics, self.seen(row, d, subscriber, others=True)
+        would = self.match(pool, wanted, kind, self.seen(row, d, subscriber) - others)
+        return len(others & set(would)) if self.expected(row, d, subscriber, wanted, pool, kind) else 0
+
+    def seen(self, row: m.Edition, d: int, subscriber: int, *, others: bool = False) -> set[int]:
         return {
             self.story_of[a]
             for mail in self.mailbox[subscriber]
             if mail.state != "gone"
             and (mail.live or not row.live)
             and (mail.digest == d or not (mail.repeats or row.repeats))
+            and not (others and mail.digest == d)
             for a in mail.articles
         }
 
     def expected(
         self, row: m.Edition, d: int, subscriber: int, wanted: frozenset[int], pool: Pool, kind: Kind
     ) -> list[int]:
-        seen = self.seen(row, d, subscriber)
+        match = self.match(pool, wanted, kind, self.seen(row, d, subscriber))
+        return match if len(match) >= kind.minimum else []
+
+    def match(self, pool: Pool, wanted: frozenset[int], kind: Kind, seen: set[int]) -> list[int]:
         match = [st.id for st in pool.stories if st.topics & wanted and st.id not in seen]
         if kind.quota:
             topic, most = kind.quota
             over = [st.id for st in pool.stories if topic in st.topics and st.id in match][most:]
             match = [story for story in match if story not in over]
-        return match[:MAXIMUM] if len(match) >= kind.minimum else []
+        return match[:MAXIMUM]
 
     # -- what becomes of the mails
 

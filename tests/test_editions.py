@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,10 +14,12 @@ from sqlalchemy import func, select, update
 from digest import ledger
 from digest import models as m
 from digest.db import Database
+from digest.delivery.memory import Posted
 from digest.editions import DigestFields, Editor, Wishes, exclude_article, pin_article, unmark_article
 from digest.errors import RenderError, UsageError
 from digest.rendering import Renderer
 from digest.sending import LedgerStore
+from digest.types import Dress, Format
 from tests import build
 from tests.office import POST, Office, arrivals, newsroom, renderer
 
@@ -281,6 +285,80 @@ def test_an_article_taken_down_after_composing_is_not_sent(database: Database) -
     assert gone not in picked(office, office.editions()[0].id)
     assert b"Story 1" not in office.outbox.posted[0].message
     assert arrivals(office, addresses) == [1, 1, 1]
+
+
+EVENING = AT + timedelta(hours=12)
+LEFT_OUT = {
+    "en": "4 stories you already had were left out.",
+    "de": "4 Beiträge, die Sie schon hatten, sind nicht noch einmal dabei.",
+    "ar": "لم تُدرج 4 مقالات سبق أن وصلتك.",
+}
+
+
+def two_digests(db: Database) -> None:
+    """Four articles in the morning, two more by the evening. Readers of both in three languages, one of texts; and
+    ``new@``, who reads the evening's alone."""
+    newsroom(db, readers=0)
+    dresses = [Dress(language).code for language in LEFT_OUT] + [Dress("de", Format.TEXT).code]
+    with db.transaction() as session:
+        morning = session.scalars(select(m.Digest)).one()
+        evening = build.digest(session, "evening", cron="0 19 * * *", created_at=AT)
+        ledger.editions.add_clock(session, build.schedule_of(session, evening).id, "UTC")
+        for n, dress in enumerate(dresses):
+            reader = build.subscriber(session, f"both{n}@example.org")
+            for digest in (morning, evening):
+                build.subscription(session, digest, reader, dress=dress)
+        build.subscription(session, evening, build.subscriber(session, "new@example.org"))
+
+
+def parts(posted: Posted) -> list[str]:
+    """Text and HTML, if it has that, as a mail program reads them; blanks as it shows them."""
+    message = email.message_from_bytes(posted.message, policy=email.policy.default)
+    found = [message.get_body((kind,)) for kind in ("plain", "html")]
+    return [" ".join(part.get_content().split()) for part in found if part is not None]
+
+
+def test_a_mail_tells_how_many_stories_other_digests_brought(database: Database) -> None:
+    two_digests(database)
+    office = Office(database)
+    office.tick(AT)
+    with database.transaction() as session:
+        for hours in (1, 2):
+            build.article(
+                session, title=f"At noon {hours}", categories=["Africa"], published_at=AT + timedelta(hours=hours)
+            )
+    shown = office.preview("evening", EVENING, "both1@example.org")
+    assert shown.data["had"] == 4
+    assert shown.rendered is not None
+    assert LEFT_OUT["de"] in shown.rendered.text
+    assert office.preview("evening", EVENING).data["had"] == 0
+    before = len(office.outbox.posted)
+    office.tick(EVENING)
+    mails = {posted.rcpt.decode(): parts(posted) for posted in office.outbox.posted[before:]}
+    assert {address: len(both) for address, both in mails.items()} == {
+        "both0@example.org": 2, "both1@example.org": 2, "both2@example.org": 2, "both3@example.org": 1,
+        "new@example.org": 2,
+    }  # fmt: skip
+    for n, language in enumerate((*LEFT_OUT, "de")):
+        for part in mails[f"both{n}@example.org"]:
+            assert LEFT_OUT[language] in part
+            assert "At noon 2" in part
+            assert "Story 1" not in part
+    assert all("left out" not in part and "Story 1" in part for part in mails["new@example.org"])
+
+
+def test_a_digest_says_nothing_of_what_its_own_editions_brought(database: Database) -> None:
+    two_digests(database)
+    office = Office(database)
+    office.tick(EVENING)
+    article(database, title="Overnight", categories=["Africa"], published_at=EVENING + timedelta(hours=2))
+    before = len(office.outbox.posted)
+    office.tick(EVENING + DAY)
+    mails = [
+        part for posted in office.outbox.posted[before:] if posted.rcpt == b"new@example.org" for part in parts(posted)
+    ]
+    assert len(mails) == 2
+    assert all("Overnight" in part and "left out" not in part for part in mails)
 
 
 def test_a_long_mail_takes_shorter_forms_and_leaves_the_rest_for_the_next_edition(database: Database) -> None:

@@ -474,6 +474,7 @@ class Editor:
             edition,
             taste=pool.taste,
             pick=pool.pick,
+            had=pool.had,
             items=pool.items,
             priors=ledger.history.prior_editions(session, edition, bit_of_article),
             now=now,

@@ -17,7 +17,7 @@ from digest.editions.editor import Editor
 from digest.editions.proving import Gate, prove_one
 from digest.errors import UsageError
 from digest.ledger.digests import READERS_ZONE
-from digest.ledger.history import PART_BITS, article_bits, prior_editions, seen_by
+from digest.ledger.history import PART_BITS, article_bits, left_out, prior_editions, seen_by
 from digest.models import Digest, Edition, EditionArticle, Subscriber, Subscription, Taste
 from digest.rendering import Renderer
 from digest.selection import Outcome, Pool, Reason, in_words
@@ -59,9 +59,9 @@ def preview(
         assert gathered is not None
         editor.store(session, edition, gathered, editor.cost(gathered))
         pool = editor.pool(session, edition)
-        outcome, verdicts = _pick(session, editor, edition, pool, reader)
+        outcome, verdicts, had = _pick(session, editor, edition, pool, reader)
         printer = Printer.load(session, edition, renderer, post)
-        items = pool.items(outcome)
+        items = [*pool.items(outcome), *left_out(had if outcome else 0)]
         printer.learn_titles(session, items)
         dress = reader.dress if reader else Dress.speaking(gathered.view.brand.language).code
         rendered = printer.render(dress, items) if any(a for a, _ in items) else None
@@ -103,16 +103,20 @@ def _reader(session: Session, digest: Digest, email: str) -> _Reader:
 
 def _pick(
     session: Session, editor: Editor, edition: Edition, pool: Pool, reader: _Reader | None
-) -> tuple[Outcome, dict[int, tuple[str, str]]]:
-    """The outcome, and article id → (verdict, reason) for every candidate."""
+) -> tuple[Outcome, dict[int, tuple[str, str]], int]:
+    """The outcome, article id → (verdict, reason) for every candidate, and how many stories other digests brought."""
     outcome, _ = editor.house(session, edition, pool)
+    had = 0
     if reader is not None:
         bit_of_article = article_bits(session, edition.id, pool.bit_of)
         priors = prior_editions(session, edition, bit_of_article)
-        seen = seen_by(session, priors, reader.subscriber_id >> PART_BITS, [reader.subscriber_id])
+        who = reader.subscriber_id
+        every, elsewhere = seen_by(session, priors, who >> PART_BITS, [who])
         places, reach = pool.taste(reader.topics)
-        outcome = pool.pick(places, reach & ~seen[reader.subscriber_id])
-        verdicts = pool.explain(places, reach, seen[reader.subscriber_id], outcome)
+        seen = every[who]
+        outcome = pool.pick(places, reach & ~seen)
+        verdicts = pool.explain(places, reach, seen, outcome)
+        had = pool.had(places, reach & ~seen, reach & elsewhere.get(who, 0))
     rows = ledger.editions.pool(session, edition.id)
     told = {r.article_id: (r.verdict, r.reason) for r in rows}
     if reader is not None:
@@ -120,7 +124,7 @@ def _pick(
             verdict, reason = verdicts[story.id]
             told |= dict.fromkeys(story.articles, (verdict, Reason.ALSO if verdict == "in" else reason))
             told[story.articles[0]] = verdict, reason
-    return outcome, told
+    return outcome, told, had
 
 
 def _message(printer: Printer, rendered: RenderedVariant, reader: _Reader | None, at: datetime) -> bytes:
@@ -155,6 +159,7 @@ def _data(
         "subject": rendered.subject if rendered else None,
         "preheader": rendered.preheader if rendered else None,
         "picks": picks,
+        "had": -sum(n for article, n in items if not article and n < 0),
         "candidates": candidates,
         "bytes": {
             "html": rendered.html_size if rendered else 0,

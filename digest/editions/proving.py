@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from digest import ledger
-from digest.ledger.history import due_readers
+from digest.ledger.history import due_readers, left_out
 from digest.models import Edition, Subscription
 from digest.rendering import folded, gates, spam
 from digest.rendering.gates import Gate
@@ -54,7 +54,7 @@ class Proof:
 def gather_proof(session: Session, edition: Edition, pool: Pool, house: Outcome, printer: Printer) -> Proof:
     """The house's items and those of the mail with the dearest stories, as many as a mail may have."""
     dearest = sorted(range(len(pool.stories)), key=lambda i: -pool.stories[i].cost)[: pool.limits.maximum]
-    largest = pool.items(pool.pick(0, sum(1 << i for i in dearest)))
+    largest = [*pool.items(pool.pick(0, sum(1 << i for i in dearest))), *left_out(pool.limits.maximum)]
     items = pool.items(house)
     printer.learn_titles(session, [*items, *largest])
     worn = session.scalars(select(Subscription.dress).where(due_readers(edition)).distinct()).all()

@@ -5,7 +5,7 @@
 ├ masks       prior variant → integer of today's stories it carried
 └ per part    part = subscriber id >> 17; a batch lies in one part, so memory stays flat
     seen      OR of the masks in the part's first batches, less what was given back (read, never written)
-    pick      memo of (taste, unseen) → outcome; outcome × dress → variant
+    pick      memo of (taste, unseen) → outcome; outcome × stories left out × dress → variant
     batches   ids and variant ordinals side by side, one variant's readers together
 
 Claims are article ids: splitting and merging stories is safe. Picking itself is `digest.selection`.
@@ -48,6 +48,11 @@ def unpack_items(packed: bytes) -> list[tuple[int, int]]:
     return list(_ITEM.iter_unpack(packed))
 
 
+def left_out(had: int) -> list[tuple[int, int]]:
+    """The item that says how many stories a variant lacks because its readers had them. Of no article: no claim."""
+    return [(0, -had)] if had else []
+
+
 def pack_ids(ids: Iterable[int]) -> bytes:
     return _little("q", ids)
 
@@ -86,6 +91,7 @@ class Prior:
     masks: Sequence[int]
     kept: frozenset[int] | None  # a cancelled edition: only these readers keep what it gave; None: all but `gone`
     gone: frozenset[int]
+    elsewhere: bool = False  # of another digest
 
     def carried(self, ids: array[int], ordinals: array[int]) -> Iterator[tuple[int, int]]:
         """(subscriber, story bits) of a batch, given-back ones left out."""
@@ -131,7 +137,7 @@ def prior_editions(session: Session, edition: Edition, bit_of_article: dict[int,
     """Earlier editions, of all digests and zones, that hold any article of a story in this pool."""
     mine, member, theirs = aliased(Article), aliased(Article), aliased(EditionArticle)
     rows = session.execute(
-        select(Edition.id, Edition.status, Edition.month)
+        select(Edition.id, Edition.status, Edition.month, Edition.digest_id)
         .select_from(EditionArticle)
         .join(mine, mine.id == EditionArticle.article_id)
         .join(member, member.story_id == mine.story_id)
@@ -143,18 +149,20 @@ def prior_editions(session: Session, edition: Edition, bit_of_article: dict[int,
     ).all()
     if not rows:
         return []
-    masks = _masks(session, [e for e, _, _ in rows], bit_of_article)
-    stopped = [(e, month) for e, status, month in rows if status == EditionStatus.CANCELLED]
+    masks = _masks(session, [e for e, *_ in rows], bit_of_article)
+    stopped = [(e, month) for e, status, month, _ in rows if status == EditionStatus.CANCELLED]
     kept = _ended(session, stopped, _KEPT)
     for e, readers in _on_the_wire(session, stopped).items():
         kept.setdefault(e, []).extend(readers)
-    gone = _ended(session, [(e, month) for e, status, month in rows if status != EditionStatus.CANCELLED], GAVE_BACK)
+    out = [(e, month) for e, status, month, _ in rows if status != EditionStatus.CANCELLED]
+    gone = _ended(session, out, GAVE_BACK)
     priors = []
-    for e, status, _ in rows:
+    for e, status, _, digest_id in rows:
         if any(masks.get(e, ())):
             cancelled = status == EditionStatus.CANCELLED
             had = frozenset(kept.get(e, ())) if cancelled else None
-            priors.append(Prior(e, masks[e], had, frozenset(gone.get(e, ()))))
+            elsewhere = digest_id != edition.digest_id
+            priors.append(Prior(e, masks[e], had, frozenset(gone.get(e, ())), elsewhere))
     return priors
 
 
@@ -209,22 +217,30 @@ def _on_the_wire(session: Session, editions: Sequence[tuple[int, int]]) -> dict[
     return readers
 
 
-def seen_by(session: Session, priors: Sequence[Prior], part: int, readers: Iterable[int]) -> dict[int, int]:
-    """Reader → bits of today's stories that an earlier edition already carried to them."""
-    seen = dict.fromkeys(readers, 0)
+def seen_by(
+    session: Session, priors: Sequence[Prior], part: int, readers: Iterable[int]
+) -> tuple[dict[int, int], dict[int, int]]:
+    """Reader → bits of today's stories that an earlier edition already carried to them.
+
+    And those among them that another digest brought; only of readers to whom one did.
+    """
+    seen, elsewhere = dict.fromkeys(readers, 0), dict[int, int]()
     by_id = {p.edition_id: p for p in priors}
     if not by_id or not seen:
-        return seen
+        return seen, elsewhere
     batches = session.execute(
         select(Batch.edition_id, Batch.ids, Batch.ordinals).where(
             Batch.edition_id.in_(list(by_id)), Batch.part == part, Batch.retry == 0
         )
     )
     for edition, ids, ordinals in batches:
-        for subscriber, mask in by_id[edition].carried(unpack_ids(ids), unpack_ordinals(ordinals)):
+        prior = by_id[edition]
+        for subscriber, mask in prior.carried(unpack_ids(ids), unpack_ordinals(ordinals)):
             if mask and subscriber in seen:
                 seen[subscriber] |= mask
-    return seen
+                if prior.elsewhere:
+                    elsewhere[subscriber] = elsewhere.get(subscriber, 0) | mask
+    return seen, elsewhere
 
 
 def house_seen(session: Session, edition: Edition, bit_of_article: dict[int, int]) -> int:
@@ -263,9 +279,11 @@ def house_seen(session: Session, edition: Edition, bit_of_article: dict[int, int
 
 # ----------------------------------------------------------------------------- release
 
-#: (topics of a taste) → (places, reach); (places, available) → outcome: `digest.selection.Pool`'s two functions.
+#: `digest.selection.Pool`'s functions: (topics of a taste) → (places, reach); (places, available) → outcome;
+#: (places, available, lost) → how many of the lost would have been in.
 Taste_ = Callable[[Collection[int]], tuple[int, int]]
 Pick = Callable[[int, int], Any]
+Had = Callable[[int, int, int], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,16 +313,18 @@ class Releaser:
         *,
         taste: Taste_,
         pick: Pick,
+        had: Had,
         items: Callable[[Any], list[tuple[int, int]]],
         priors: Sequence[Prior],
         now: datetime,
     ) -> None:
         self.session, self.edition, self.priors, self.now = session, edition, priors, now
-        self._taste, self._pick, self._items = taste, pick, items
+        self._taste, self._pick, self._had, self._items = taste, pick, had, items
         self._tastes: dict[int, tuple[int, int]] = {}
         self._memo: dict[tuple[int, int], int] = {}
+        self._had_memo: dict[tuple[int, int, int], int] = {}
         self._outcomes: dict[Any, int] = {(): 0}
-        self._ordinals: dict[int, int] = {0: 0}  # outcome << 8 | dress → ordinal; 0 = under the minimum
+        self._ordinals: dict[tuple[int, int, int], int] = {(0, 0, 0): 0}  # (outcome, had, dress); 0 = under the minimum
 
     def run(self) -> Released:
         ends = self.session.execute(
@@ -329,12 +349,13 @@ class Releaser:
             )
         ).all()
         self._learn_tastes({r[1] for r in rows})
-        seen = seen_by(self.session, self.priors, part, (r[0] for r in rows))
-        got = sorted((self._ordinal(taste, dress, seen[s]), s) for s, taste, dress in rows)
+        seen, elsewhere = seen_by(self.session, self.priors, part, (r[0] for r in rows))
+        got = sorted((self._ordinal(taste, dress, seen[s], elsewhere.get(s, 0)), s) for s, taste, dress in rows)
         nothing = next((i for i, (ordinal, _) in enumerate(got) if ordinal), len(got))
         self._write_batches(part, got[:nothing], got[nothing:])
-        if len(self._memo) > _MEMO_MAX:
-            self._memo.clear()
+        for memo in (self._memo, self._had_memo):
+            if len(memo) > _MEMO_MAX:
+                memo.clear()
         return len(got), len(got) - nothing
 
     def _learn_tastes(self, ids: set[int]) -> None:
@@ -345,14 +366,23 @@ class Releaser:
             ):
                 self._tastes[taste] = self._taste([int(t) for t in key.split(",")] if key else [])
 
-    def _ordinal(self, taste: int, dress: int, seen: int) -> int:
+    def _ordinal(self, taste: int, dress: int, seen: int, elsewhere: int) -> int:
         places, reach = self._tastes[taste]
         available = reach & ~seen
         outcome = self._memo.get((places, available))
         if outcome is None:
             picked = self._pick(places, available)
             outcome = self._memo[places, available] = self._outcomes.setdefault(picked, len(self._outcomes))
-        return self._ordinals.setdefault(outcome << 8 | dress if outcome else 0, len(self._ordinals))
+        lost = reach & elsewhere
+        had = self._left_out(places, available, lost) if outcome and lost else 0
+        return self._ordinals.setdefault((outcome, had, dress) if outcome else (0, 0, 0), len(self._ordinals))
+
+    def _left_out(self, places: int, available: int, lost: int) -> int:
+        """How many stories this mail lacks because other digests brought them."""
+        key = places, available, lost
+        if (had := self._had_memo.get(key)) is None:
+            had = self._had_memo[key] = self._had(*key)
+        return had
 
     def _write_batches(self, part: int, nothing: list[tuple[int, int]], got: list[tuple[int, int]]) -> None:
         rows: list[dict[str, Any]] = []
@@ -371,9 +401,12 @@ class Releaser:
 
     def _write_variants(self) -> None:
         packed = [pack_items(self._items(outcome)) for outcome in self._outcomes]
-        rows = [
-            {"edition_id": self.edition.id, "ordinal": ordinal, "dress": key & 255, "items": packed[key >> 8]}
-            for key, ordinal in self._ordinals.items()
-        ]
+        rows: list[dict[str, Any]] = [
+            {
+                "edition_id": self.edition.id, "ordinal": ordinal, "dress": dress,
+                "items": packed[outcome] + pack_items(left_out(had)),
+            }
+            for (outcome, had, dress), ordinal in self._ordinals.items()
+        ]  # fmt: skip
         for start in range(0, len(rows), 5000):
             self.session.execute(insert(Variant), rows[start : start + 5000])

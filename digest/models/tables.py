@@ -487,7 +487,10 @@ class EditionArticle(Base):
 
 
 class Variant(Base):
-    """One distinct outcome of picking. ``items``: struct ``<qq`` (article, section topic). Ordinal 0: under minimum."""
+    """One distinct outcome of picking. ``items``: struct ``<qq`` (article, section topic). Ordinal 0: under minimum.
+
+    Article 0 claims nothing: with n above zero it says "and n more", below zero that the reader had so many already.
+    """
 
     __tablename__ = "variants"
     edition_id: Mapped[int] = _ref("editions.id", primary_key=True)

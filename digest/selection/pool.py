@@ -182,6 +182,15 @@ class Pool:
         """The stories that limits and caps allow, the mail's room aside."""
         return sum(1 << i for i in self._taken(places, available))
 
+    def had(self, places: int, available: int, lost: int) -> int:
+        """How many of the *lost* stories, brought by other digests, a mail would have beside the *available* ones."""
+        if self._binding:
+            return (self.choose(places, available | lost) & lost).bit_count()
+        beyond = available | lost
+        for _ in range(min(self.limits.maximum, beyond.bit_count())):
+            beyond &= beyond - 1
+        return (lost & ~beyond).bit_count()
+
     def _taken(self, places: int, available: int) -> list[int]:
         """`choose`, in the order in which they get their room: places kept for a section are kept in the mail too."""
         if not self._binding:
