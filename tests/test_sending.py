@@ -167,6 +167,26 @@ def test_answers_before_the_crash_count_and_are_not_sent_again(database: Databas
     assert office.counts(edition) == {"accepted": 10}
 
 
+def test_a_reply_that_was_lost_is_told_once_although_the_worker_dies_too(database: Database) -> None:
+    office, addresses, edition = released(database, readers=10)
+    store = office.store()
+    got = store.claim()
+    assert got is not None
+    batch = got[0]
+    store.group([Move(batch, 4, False)], [], batch.recipients[:4])
+    store.group([Move(batch, 4, False)], [Answer(batch.recipients[0], Outcome(Result.UNCERTAIN))], [])
+    end_leases(database)
+    office.send()
+    with database.transaction() as session:
+        session.execute(update(m.Batch).values(not_before=build.T))
+    office.send()
+    with database.reading() as session:
+        maybe = session.scalars(select(m.Attempt.subscriber_id).where(m.Attempt.outcome == "uncertain")).all()
+    assert sorted(maybe) == sorted(r.subscriber_id for r in batch.recipients[:4])
+    assert arrivals(office, addresses) == [1] * 10
+    assert office.counts(edition) == {"accepted": 10}
+
+
 def test_a_worker_that_lost_its_lease_is_fenced(database: Database) -> None:
     office, _, _ = released(database, readers=10)
     store = office.store()

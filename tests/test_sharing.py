@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from digest.bootstrap import build as build_app
 from digest.db import Database
 from digest.errors import SchemaBehind
 from digest.jobs import Task
+from digest.types import Outcome, Result
 from tests import build
 from tests.smtp_server import Server
 from tests.test_worker import count, due_in, start, stop, wait_for
@@ -143,6 +145,45 @@ def test_an_edition_waits_for_an_earlier_one_that_is_being_composed(database: Da
     with database.transaction() as session:  # whoever composed it died, and nobody can do it
         session.execute(update(m.Edition).where(m.Edition.id == third).values(created_at=now - timedelta(minutes=3)))
     assert office.editor.release_ready() == [fourth]
+
+
+@on_postgresql
+def test_two_workers_that_end_their_batches_at_once_both_put_off_what_was_deferred(database: Database) -> None:
+    with database.transaction() as session:
+        edition = build.edition(
+            session, build.digest(session), status="sending", recipe={}, live=True, released_at=datetime.now(UTC)
+        )
+        for n in range(2):
+            session.add(m.Batch(
+                edition_id=edition.id, part=0, n=n, ids=ledger.history.pack_ids([n]), not_before=build.T,
+                ordinals=ledger.history.pack_ordinals([1]),
+            ))  # fmt: skip
+            ledger.editions.make_partition(session, edition.month)
+    written = threading.Barrier(2)
+
+    def end_one(worker: str, wait_there: bool) -> None:
+        lease, wait = timedelta(seconds=10), lambda *_: timedelta(0)
+        with database.transaction() as session:
+            batch = ledger.batches.claim(session, worker=worker, lease=lease, live=True, wait=wait)
+        assert batch
+        [reader] = batch.recipients
+        answer = ledger.batches.Answer(reader, Outcome(Result.DEFERRED, 451))
+        with database.transaction() as session:
+            ledger.batches.group(
+                session, worker=worker, lease=lease, wait=wait, moves=[ledger.batches.Move(batch, 1, True)],
+                answers=[answer], granting=[],
+            )  # fmt: skip
+            if wait_there:
+                written.wait()
+                time.sleep(0.3)  # the other one looks for a number meanwhile
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(end_one, "first", True)
+        written.wait()
+        pool.submit(end_one, "second", False).result()
+        first.result()
+    with database.reading() as session:
+        assert sorted(session.scalars(select(m.Batch.n))) == [0, 1, 2, 3]
 
 
 @on_postgresql

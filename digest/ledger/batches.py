@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, insert, not_, or_, select, update
+from sqlalchemy import func, insert, not_, or_, select, text, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
@@ -181,11 +181,11 @@ class _History:
     def __init__(self, session: Session | None, edition: Edition | None, ids: Iterable[int]) -> None:
         self.tries: dict[int, int] = {}
         self.ended: set[int] = set()
-        self._last_in: dict[tuple[int, int | None], tuple[int, str]] = {}
+        self._last_in: dict[tuple[int, int | None], tuple[str, str | None]] = {}
         if session is None or edition is None:
             return
         rows = session.execute(
-            select(Attempt.subscriber_id, Attempt.attempt, Attempt.outcome, Attempt.batch_id)
+            select(Attempt.subscriber_id, Attempt.attempt, Attempt.outcome, Attempt.batch_id, Attempt.worker)
             .where(
                 Attempt.edition_month == edition.month,
                 Attempt.edition_id == edition.id,
@@ -193,9 +193,9 @@ class _History:
             )
             .order_by(Attempt.attempt)
         )
-        for subscriber, attempt, outcome, batch in rows:
+        for subscriber, attempt, outcome, batch, worker in rows:
             self.tries[subscriber] = attempt
-            self._last_in[subscriber, batch] = attempt, outcome
+            self._last_in[subscriber, batch] = outcome, worker
             if outcome in TERMINAL:
                 self.ended.add(subscriber)
 
@@ -208,8 +208,13 @@ class _History:
 
     def last_in(self, batch_id: int, subscriber: int) -> str | None:
         """The last outcome under that very batch."""
-        last = self._last_in.get((subscriber, batch_id))
-        return last[1] if last else None
+        return self._last_in.get((subscriber, batch_id), (None, None))[0]
+
+    def answered_by(self, worker: str | None, batch_id: int, subscriber: int) -> bool:
+        """Whether that worker recorded the last outcome under that very batch. `uncertain` of another was written when
+        its lease ended: what has been granted since is not answered by it."""
+        outcome, by = self._last_in.get((subscriber, batch_id), (None, None))
+        return outcome is not None and (outcome != Result.UNCERTAIN or by == worker)
 
 
 def _settle(
@@ -221,8 +226,7 @@ def _settle(
     not at all, then those never granted.
     """
     granted, unsent = todo[: batch.wire_to], todo[batch.wire_to :]
-    unanswered = [p for p in granted if history.last_in(batch.id, ids[p]) in (None, Result.UNCERTAIN)]
-    # `todo` was rewritten when the dead lease began: an `uncertain` of this batch is older, so unanswered now.
+    unanswered = [p for p in granted if not history.answered_by(batch.worker, batch.id, ids[p])]
     addresses = _addresses(session, edition.digest_id, [ids[p] for p in unanswered])
     now = clock(session)
     rows = []
@@ -363,17 +367,25 @@ def _requeue(session: Session, edition: Edition, batch: Batch, wait: Wait) -> No
     if now - (edition.released_at or now) > timedelta(seconds=edition.recipe.get("lifetime_s", 5 * 86400)):
         _expire(session, edition, batch, [ids[p] for p in left], history, now)
         return
-    n = session.execute(
-        select(func.max(Batch.n)).where(Batch.edition_id == edition.id, Batch.part == batch.part)
-    ).scalar_one()
     session.add(
         Batch(
-            edition_id=edition.id, part=batch.part, n=n + 1, retry=batch.retry + 1,
+            edition_id=edition.id, part=batch.part, n=_next_number(session, edition.id, batch.part),
+            retry=batch.retry + 1,
             ids=pack_ids(ids[p] for p in left), ordinals=pack_ordinals(ordinals[p] for p in left),
             not_before=now + wait(batch.retry + 1, batch.id), attempt=0, wire_to=0, done=False,
         )
     )  # fmt: skip
     session.flush()
+
+
+def _next_number(session: Session, edition_id: int, part: int) -> int:
+    """The next free number in a part of an edition, to this transaction alone: two workers may each end a batch."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(
+            text("SELECT pg_advisory_xact_lock(hashtext('digest batches'), hashint8(:id))"), {"id": edition_id}
+        )
+    highest = select(func.max(Batch.n)).where(Batch.edition_id == edition_id, Batch.part == part)
+    return int(session.execute(highest).scalar_one()) + 1
 
 
 def _expire(
