@@ -14,6 +14,7 @@ import pytest
 from lxml import etree
 
 from digest.feeds import FORMATS, clean, line, rfc822, tidy, web_url
+from digest.feeds.memo import Memo
 from digest.types import FeedItem, FeedView, Image, TopicKind, TopicRef
 from tests.feed_readers import read
 
@@ -225,3 +226,16 @@ def test_the_self_check_sees(name: str, old: bytes, new: bytes) -> None:
     assert FORMATS[name].check(body) == []
     assert old in body
     assert FORMATS[name].check(body.replace(old, new)) != []
+
+
+def test_a_memo_asks_for_what_it_lacks_and_keeps_what_was_asked_for_last() -> None:
+    memo: Memo[str, int] = Memo(3, lambda key, _: len(key))
+    asked: list[list[str]] = []
+
+    def make(keys: list[str]) -> list[int]:
+        asked.append(keys)
+        return [ord(key) for key in keys]
+
+    for keys in ("ab", "abba", "ca", "db", "a"):
+        assert memo.all_of(keys, make) == [ord(key) for key in keys]
+    assert asked == [["a", "b"], ["c"], ["d"], ["a"]]  # d took the room of a

@@ -18,7 +18,17 @@ of fetching and cleaning (sources, text: work hands the results in) nor of what 
 """
 
 from digest.catalogue.curating import hide, merge, rename, set_feed_text
-from digest.catalogue.feeding import FeedPart, about_topics, feed_items, feed_months, feed_of, feed_part, scope, terms
+from digest.catalogue.feeding import (
+    FeedPart,
+    Known,
+    about_topics,
+    feed_items,
+    feed_months,
+    feed_of,
+    feed_part,
+    scope,
+    terms,
+)
 from digest.catalogue.publication import brand, ensure_publication, publication, set_brand
 from digest.catalogue.reading import (
     ArticleRow,
@@ -57,6 +67,7 @@ __all__ = [
     "ArticleRow",
     "Counts",
     "FeedPart",
+    "Known",
     "Revision",
     "TopicRow",
     "about_topics",

@@ -10,7 +10,7 @@ once the feed has an article of a later one. Nothing here knows formats or addre
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -41,8 +41,8 @@ _NEWEST_FIRST = (Article.published_at.desc(), Article.id.desc())
 class FeedPart:
     """A part of a feed, newest first. Months are ``2025-07``, None where there is none.
 
-    ``more``: there is a further page. ``older``: the newest closed month before this part. ``newer``: of a month, the
-    next closed one. ``closed``: this is a month to which nothing will be added.
+    ``more``: there is a further page. ``older``: the newest closed month before this part, none for a feed that shows
+    all that it has. ``newer``: of a month, the next closed one. ``closed``: nothing will be added to this month.
     """
 
     items: tuple[FeedItem, ...]
@@ -58,6 +58,24 @@ class _Told(NamedTuple):
     id: int
     published_at: datetime
     also: tuple[Row[Any], ...] = ()
+
+
+class _Found(NamedTuple):
+    """Articles of a part, newest first. ``whole``: there are no others."""
+
+    told: list[_Told]
+    whole: bool
+
+
+class Known(dict[int, FeedItem]):
+    """Articles that were read in this transaction, for feeds that share them; at most so many at a time."""
+
+    MOST = 2_000
+
+    def __setitem__(self, number: int, item: FeedItem) -> None:
+        if len(self) >= self.MOST:
+            self.clear()
+        super().__setitem__(number, item)
 
 
 # ----------------------------------------------------------------------------- which articles
@@ -91,15 +109,21 @@ def scope(session: Session, selector: FeedSelector) -> ColumnElement[bool]:
 
 def _about(session: Session, wanted: Iterable[tuple[str, str]]) -> ColumnElement[bool]:
     """Articles of one of these topics, or of a category below one."""
-    topics = (find_topic(session, kind, slug) for kind, slug in wanted)
-    return about_topics(session, [t.id for t in topics if t and not t.hidden and t.merged_into is None])
+    found = (find_topic(session, kind, slug) for kind, slug in wanted)
+    topics = [topic for topic in found if topic and not topic.hidden and topic.merged_into is None]
+    if all(topic.kind == TopicKind.TAG for topic in topics):
+        return _under([topic.id for topic in topics])  # nothing stands below a tag
+    return about_topics(session, [topic.id for topic in topics])
 
 
 def about_topics(session: Session, ids: Iterable[int]) -> ColumnElement[bool]:
     """Articles of one of these topics, or of a category below one."""
     tree = Tree.load(session)
-    whole = {below for topic in ids for below in tree.down(topic)}
-    return Article.id.in_(select(ArticleTopic.article_id).where(ArticleTopic.topic_id.in_(sorted(whole))))
+    return _under({below for topic in ids for below in tree.down(topic)})
+
+
+def _under(topics: Iterable[int]) -> ColumnElement[bool]:
+    return Article.id.in_(select(ArticleTopic.article_id).where(ArticleTopic.topic_id.in_(sorted(topics))))
 
 
 # ----------------------------------------------------------------------------- parts
@@ -109,34 +133,35 @@ def feed_items(
     session: Session, selector: FeedSelector, *, limit_min: int = LEAST, limit_max: int = MOST, hours: int = HOURS
 ) -> list[FeedItem]:
     """The items of the feed itself, newest first."""
-    told = _newest(session, selector, scope(session, selector), limit_min, limit_max, hours)
-    return _items(session, told)
+    found = _newest(session, selector, scope(session, selector), limit_min, limit_max, hours)
+    return _items(session, found.told, Known())
 
 
 def feed_of(session: Session, which: ColumnElement[bool]) -> tuple[FeedItem, ...]:
     """The newest articles of any choice, each story once."""
-    return tuple(_items(session, _newest(session, FeedSelector("all", stories=True), which)))
+    found = _newest(session, FeedSelector("all", stories=True), which)
+    return tuple(_items(session, found.told, Known()))
 
 
-def feed_part(session: Session, selector: FeedSelector, zone: ZoneInfo) -> FeedPart | None:
+def feed_part(session: Session, selector: FeedSelector, zone: ZoneInfo, known: Known | None = None) -> FeedPart | None:
     """The part that *selector* asks for, months cut by the calendar of *zone*; None if there is no such part."""
-    which = scope(session, selector)
+    which, known = scope(session, selector), Known() if known is None else known
     if selector.month:
-        return _month(session, selector, which, zone)
-    live = _newest(session, selector, which)
-    if not live:
-        return None if selector.page > 1 else FeedPart(())
+        return _month(session, selector, which, zone, known)
+    live, whole = _newest(session, selector, which)
+    if whole:
+        return None if selector.page > 1 else FeedPart(tuple(_items(session, live, known)))
     opened = _start_of_month(_newest_date(session, which), zone)
     rest = _open_rest(session, selector, which, opened, live) if _may_have_more(live, opened) else []
     older = _month_before(session, which, opened, zone)
     if selector.page == 1:
-        return FeedPart(tuple(_items(session, live)), more=bool(rest), older=older)
+        return FeedPart(tuple(_items(session, live, known)), more=bool(rest), older=older)
     first = (selector.page - 2) * PAGE
     page = rest[first : first + PAGE]
     if not page or selector.page > PAGES:
         return None
     more = len(rest) > first + PAGE and selector.page < PAGES
-    return FeedPart(tuple(_items(session, page)), more=more, older=older)
+    return FeedPart(tuple(_items(session, page, known)), more=more, older=older)
 
 
 def feed_months(session: Session, selector: FeedSelector, zone: ZoneInfo) -> list[str]:
@@ -156,10 +181,11 @@ def _newest(
     least: int = LEAST,
     most: int = MOST,
     hours: int = HOURS,
-) -> list[_Told]:
-    told = _told(session, selector, which, true(), most)
+) -> _Found:
+    told, whole = _told(session, selector, which, true(), most)
     since = told[0].published_at - timedelta(hours=hours) if told else None
-    return [t for n, t in enumerate(told) if n < least or (since and t.published_at >= since)]
+    shown = [t for n, t in enumerate(told) if n < least or (since and t.published_at >= since)]
+    return _Found(shown, whole and len(shown) == len(told))
 
 
 def _may_have_more(live: Sequence[_Told], opened: datetime) -> bool:
@@ -171,20 +197,23 @@ def _open_rest(
 ) -> list[_Told]:
     """What the open month has besides what the feed itself shows."""
     shown = {told.id for told in live}
-    told = _told(session, selector, which, Article.published_at >= opened, MOST + PAGE * PAGES)
+    told = _told(session, selector, which, Article.published_at >= opened, MOST + PAGE * PAGES).told
     return [t for t in told if t.id not in shown]
 
 
-def _month(session: Session, selector: FeedSelector, which: ColumnElement[bool], zone: ZoneInfo) -> FeedPart | None:
+def _month(
+    session: Session, selector: FeedSelector, which: ColumnElement[bool], zone: ZoneInfo, known: Known
+) -> FeedPart | None:
     start, end = _limits(selector.month, zone)
     inside = and_(Article.published_at >= start, Article.published_at < end)
-    told = [t for t in _told(session, selector, which, inside, MONTH_MOST) if start <= t.published_at < end]
+    found = _told(session, selector, which, inside, MONTH_MOST)
+    told = [t for t in found.told if start <= t.published_at < end]
     if not told:
         return None
     opened = _start_of_month(_newest_date(session, which), zone)
     newer = _month_after(session, which, end, zone)
     return FeedPart(
-        tuple(_items(session, told)),
+        tuple(_items(session, told, known)),
         older=_month_before(session, which, start, zone),
         newer=newer if newer and _limits(newer, zone)[0] < opened else None,
         closed=start < opened,
@@ -196,13 +225,14 @@ def _month(session: Session, selector: FeedSelector, which: ColumnElement[bool],
 
 def _told(
     session: Session, selector: FeedSelector, which: ColumnElement[bool], inside: ColumnElement[bool], limit: int
-) -> list[_Told]:
+) -> _Found:
     """Articles, or for a feed of stories the first told of each story, newest first."""
     query = select(Article.id, Article.published_at, Article.story_id).where(_PUBLISHED, which, inside)
     rows = session.execute(query.order_by(*_NEWEST_FIRST).limit(limit)).all()
     if not selector.stories:
-        return [_Told(row.id, row.published_at) for row in rows]
-    return sorted(_stories(session, which, {row.story_id for row in rows}), key=lambda t: (t[1], t[0]), reverse=True)
+        return _Found([_Told(row.id, row.published_at) for row in rows], len(rows) < limit)
+    stories = _stories(session, which, {row.story_id for row in rows})
+    return _Found(sorted(stories, key=lambda t: (t[1], t[0]), reverse=True), len(rows) < limit)
 
 
 _MEMBER = (
@@ -234,25 +264,31 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _items(session: Session, told: Sequence[_Told]) -> list[FeedItem]:
-    ids = [t.id for t in told]
-    rows: dict[int, Any] = {}
-    for part in chunks(ids):
-        rows.update((row.id, row) for row in session.execute(select(*_COLUMNS).where(Article.id.in_(part))))
+def _items(session: Session, told: Sequence[_Told], known: Known) -> list[FeedItem]:
+    items = {t.id: known[t.id] for t in told if t.id in known}
+    ids = [t.id for t in told if t.id not in items]
     topics = topics_of(session, ids)
-    return [_item(rows[t.id], topics.get(t.id, []), t.also) for t in told]
+    for part in chunks(ids):
+        for row in session.execute(select(*_COLUMNS).where(Article.id.in_(part))):
+            known[row.id] = items[row.id] = _item(row, topics.get(row.id, []))
+    return [_with_also(items[t.id], t.also) for t in told]
 
 
-def _item(article: Row[Any], topics: Sequence[Row[Any]], also: Sequence[Row[Any]]) -> FeedItem:
+def _item(article: Row[Any], topics: Sequence[Row[Any]]) -> FeedItem:
     shown = [t for t in topics if not t.hidden]
-    moments = (article.updated_at, article.published_at, *(max(a.first_seen_at, a.updated_at) for a in also))
     return FeedItem(
         id=article.feed_id, url=article.url, title=article.title, published=_second(article.published_at),
-        updated=_second(max(moments)), html=article.body_html, summary=article.excerpt, authors=tuple(article.authors),
-        topics=tuple(TopicRef(TopicKind(t.kind), t.slug, t.name) for t in shown),
+        updated=_second(max(article.updated_at, article.published_at)), html=article.body_html, summary=article.excerpt,
+        authors=tuple(article.authors), topics=tuple(TopicRef(TopicKind(t.kind), t.slug, t.name) for t in shown),
         image=Image(**article.image) if article.image else None, language=article.language,
-        also=tuple((a.title, a.url) for a in also),
     )  # fmt: skip
+
+
+def _with_also(item: FeedItem, also: Sequence[Row[Any]]) -> FeedItem:
+    if not also:
+        return item
+    joined = max(_second(max(a.first_seen_at, a.updated_at)) for a in also)
+    return replace(item, updated=max(item.updated, joined), also=tuple((a.title, a.url) for a in also))
 
 
 def _second(when: datetime) -> datetime:

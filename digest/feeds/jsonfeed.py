@@ -6,6 +6,7 @@ import json
 from typing import Any
 from urllib.parse import quote
 
+from digest.feeds.memo import Memo
 from digest.feeds.tidy import tidy
 from digest.feeds.xml import rfc3339, site, with_also
 from digest.types import FeedItem, FeedView
@@ -64,5 +65,16 @@ def write_json(view: FeedView) -> bytes:
         **{f"{name}_url": f"{url}.json" for name, url in parts.items() if url},
     }
     document = {key: value for key, value in fields.items() if value}
-    document["items"] = [_json_item(item, site(view)) for item in view.items]
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    pieces = _written.all_of([(site(view), item) for item in view.items], _pieces)
+    return b"".join((_dumped(document)[:-1], b',"items":[', b",".join(pieces), b"]}\n"))
+
+
+_written: Memo[tuple[str, FeedItem], bytes] = Memo(16 * 2**20, lambda _, piece: 500 + len(piece))
+
+
+def _pieces(keys: list[tuple[str, FeedItem]]) -> list[bytes]:
+    return [_dumped(_json_item(item, public_url)) for public_url, item in keys]
+
+
+def _dumped(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

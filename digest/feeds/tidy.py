@@ -7,11 +7,12 @@ https. An item that cannot be made fit is left out while the others stay. Knows 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import quote, urlsplit
 
+from digest.feeds.memo import Memo
 from digest.types import FeedItem, FeedView, Image
 
 TITLE_MAX = 300
@@ -109,15 +110,25 @@ def _links(named: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     return ((title, link) for title, url in named if (link := optional_url(url)))
 
 
-def _tidy_items(items: Iterable[FeedItem]) -> Iterator[FeedItem]:
-    seen: set[str] = set()
-    room = DOCUMENT_MAX
+def _tidied(items: Iterable[FeedItem]) -> list[FeedItem | None]:
+    """Each item made fit; None for one that cannot be: it costs itself, never the feed."""
+    found: list[FeedItem | None] = []
     for item in items:
         try:
-            tidied = _tidy_item(item)
+            found.append(_tidy_item(item))
         except (ValueError, TypeError, AttributeError, OverflowError):
-            continue  # it costs itself, never the feed
-        if tidied.id not in seen:  # RFC 4287 §4.1.1: an id stands once
+            found.append(None)
+    return found
+
+
+_known: Memo[FeedItem, FeedItem | None] = Memo(16 * 2**20, lambda item, _: 2_000 + len(item.html))
+
+
+def _tidy_items(items: Sequence[FeedItem]) -> Iterator[FeedItem]:
+    seen: set[str] = set()
+    room = DOCUMENT_MAX
+    for tidied in _known.all_of(items, _tidied):
+        if tidied is not None and tidied.id not in seen:  # RFC 4287 §4.1.1: an id stands once
             seen.add(tidied.id)
             room -= len(tidied.html)
             yield tidied if room >= 0 else replace(tidied, html="")

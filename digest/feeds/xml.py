@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ import feedgen.feed
 from feedgen.ext.base import BaseEntryExtension, BaseExtension
 from lxml import etree
 
+from digest.feeds.memo import Memo
 from digest.feeds.tidy import tidy
 from digest.types import FeedItem, FeedView
 
@@ -132,10 +133,22 @@ class _EntryMends(BaseEntryExtension):  # type: ignore[misc]
         _add(entry, f"{{{_MEDIA}}}thumbnail", url=image.url, **sizes)
 
 
-def _channel(view: FeedView, extension: str, media_type: str) -> Any:
+@dataclass(frozen=True)
+class _Form:
+    """What RSS and Atom have apart. ``tag``: an item's; ``end``: what closes the document behind the last of them."""
+
+    extension: str
+    media_type: str
+    tag: bytes
+    end: bytes
+    fill: Callable[[Any, FeedItem], None]
+    document: Callable[[Any], bytes]
+
+
+def _channel(view: FeedView, form: _Form) -> Any:
     channel = feedgen.feed.FeedGenerator()
     channel.register_extension("mends", _ChannelMends, _EntryMends)
-    channel.mends.view, channel.mends.extension = view, extension
+    channel.mends.view, channel.mends.extension = view, form.extension
     channel.id(view.url)
     channel.title(view.title)
     channel.subtitle(view.description)
@@ -143,7 +156,7 @@ def _channel(view: FeedView, extension: str, media_type: str) -> Any:
     channel.generator("digest")  # without a version: an upgrade changes no feed
     channel.updated(view.updated)
     channel.author(name=view.publisher)
-    channel.link(href=f"{view.url}.{extension}", rel="self", type=media_type)
+    channel.link(href=f"{view.url}.{form.extension}", rel="self", type=form.media_type)
     for hub in view.hubs:
         channel.link(href=hub, rel="hub")
     channel.link(href=view.home_url, rel="alternate", type="text/html")  # last: RSS takes the last for its <link>
@@ -181,26 +194,19 @@ def with_also(item: FeedItem) -> str:
     return f"{item.html}<ul>{''.join(links)}</ul>"
 
 
-def _atom_tree(view: FeedView) -> bytes:
-    channel = _channel(view, "atom", "application/atom+xml")
-    for item in view.items:
-        entry = _entry(channel, item, site(view))
-        if item.html:
-            entry.content(with_also(item), type="html")  # without a type readers show the tags
-        if item.summary or not item.html:  # RFC 4287 §4.1.1.1: text that reads without following the link
-            entry.summary(item.summary or item.title)
-    document: bytes = channel.atom_str()
-    return document
+# ----------------------------------------------------------------------------- documents
 
 
-def _rss_tree(view: FeedView) -> bytes:
-    channel = _channel(view, "rss", "application/rss+xml")
-    for item in view.items:
-        entry = _entry(channel, item, site(view))
-        # An RSS description is HTML, and has to stand before content:encoded.
-        entry.summary(html.escape(item.summary or item.title, quote=False))
-    document: bytes = channel.rss_str()
-    return _TITLE.sub(_plain_title, document)
+def _fill_atom(entry: Any, item: FeedItem) -> None:
+    if item.html:
+        entry.content(with_also(item), type="html")  # without a type readers show the tags
+    if item.summary or not item.html:  # RFC 4287 §4.1.1.1: text that reads without following the link
+        entry.summary(item.summary or item.title)
+
+
+def _fill_rss(entry: Any, item: FeedItem) -> None:
+    # An RSS description is HTML, and has to stand before content:encoded.
+    entry.summary(html.escape(item.summary or item.title, quote=False))
 
 
 _TITLE = re.compile(rb"<title>[^<]*[&][^<]*</title>")
@@ -211,27 +217,57 @@ def _plain_title(match: re.Match[bytes]) -> bytes:
     return match[0].replace(b"&amp;", b"&#x26;").replace(b"&lt;", b"&#x3C;")
 
 
-def _write_xml(view: FeedView, tree: Callable[[FeedView], bytes]) -> bytes:
-    """Write the whole feed; if that fails, find the items that fail alone and leave those out."""
+def _rss_document(channel: Any) -> bytes:
+    return _TITLE.sub(_plain_title, channel.rss_str())
+
+
+def _atom_document(channel: Any) -> bytes:
+    document: bytes = channel.atom_str()
+    return document
+
+
+_ATOM = _Form("atom", "application/atom+xml", b"entry", b"</feed>", _fill_atom, _atom_document)
+_RSS = _Form("rss", "application/rss+xml", b"item", b"</channel></rss>", _fill_rss, _rss_document)
+
+
+def _write(view: FeedView, form: _Form) -> bytes:
+    """The feed around its items; most of those stand in other feeds too, and stood in this one before."""
     view = tidy(view)
-    try:
-        return tree(view)
-    except (ValueError, TypeError):
-        whole = tuple(item for item in view.items if _writes(replace(view, items=(item,)), tree))
-        return tree(replace(view, items=whole))
+    head, end, rest = form.document(_channel(replace(view, items=()), form)).rpartition(form.end)
+    return b"".join((head, *_pieces(view, form), end, rest))
 
 
-def _writes(view: FeedView, tree: Callable[[FeedView], bytes]) -> bool:
+_written: Memo[tuple[str, str, FeedItem], bytes] = Memo(32 * 2**20, lambda key, piece: 500 + len(piece))
+
+
+def _pieces(view: FeedView, form: _Form) -> list[bytes]:
+    """Each item as the document has it; nothing for one that cannot be written."""
+
+    def cut(keys: list[tuple[str, str, FeedItem]]) -> list[bytes]:
+        return _cut(replace(view, items=tuple(item for _, _, item in keys)), form)
+
+    return _written.all_of([(form.extension, site(view), item) for item in view.items], cut)
+
+
+def _cut(view: FeedView, form: _Form) -> list[bytes]:
+    """Write a document and take it apart. No text and no attribute holds a bare ``<``: tags are what they seem."""
+    channel = _channel(view, form)
     try:
-        tree(view)
+        for item in view.items:
+            form.fill(_entry(channel, item, site(view)), item)
+        document = form.document(channel)
     except (ValueError, TypeError):
-        return False
-    return True
+        if len(view.items) == 1:
+            return [b""]
+        return [_cut(replace(view, items=(item,)), form)[0] for item in view.items]
+    opening, closing = b"<" + form.tag, b"</" + form.tag + b">"
+    pieces = document[document.index(opening) :].split(closing)[:-1]
+    return [piece + closing for piece in pieces]
 
 
 def write_atom(view: FeedView) -> bytes:
-    return _write_xml(view, _atom_tree)
+    return _write(view, _ATOM)
 
 
 def write_rss(view: FeedView) -> bytes:
-    return _write_xml(view, _rss_tree)
+    return _write(view, _RSS)

@@ -65,6 +65,6 @@ def packed(body: bytes, path: str, content_type: str, modified: datetime, link: 
         modified=modified.replace(microsecond=0),
         plain=_coded(body),
         gzip=_coded(gzip.compress(body, 6, mtime=0)),
-        br=_coded(brotli.compress(body, mode=brotli.MODE_TEXT, quality=6)),
+        br=_coded(brotli.compress(body, mode=brotli.MODE_TEXT, quality=5)),  # 6 saves a hundredth for a third more time
         link=link,
     )

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TextIO
 
 from digest.errors import UsageError
 from digest.publishing.entries import Entry
@@ -53,9 +54,17 @@ class Export:
         self._written: list[str] = []
         self._unchanged: list[str] = []
         self._findings: list[Finding] = []
+        self._journal: TextIO | None = None
         with _told(out):
             _make_folder(out)
             self._ours = _read_names(out / MANIFEST) | _read_names(out / _JOURNAL)
+
+    def __enter__(self) -> Export:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._journal is not None:
+            self._journal.close()
 
     def add(self, entry: Entry) -> None:
         relative = entry.path.lstrip("/")
@@ -83,8 +92,9 @@ class Export:
     def _note(self, name: str) -> None:
         if name not in self._ours:
             self._ours.add(name)
-            with (self._out / _JOURNAL).open("a", encoding="utf-8") as journal:
-                journal.write(json.dumps(name) + "\n")
+            if self._journal is None:
+                self._journal = (self._out / _JOURNAL).open("a", encoding="utf-8", buffering=1)  # a line at a time
+            self._journal.write(json.dumps(name) + "\n")
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Any, NamedTuple, cast
@@ -47,13 +47,15 @@ class Marks:
 class Standing:
     """How a feed stands in the database: it can only change when one of these rows of versions does.
 
-    ``needs``: (row, version). ``key``: what else it hangs on. ``changed``: None if nothing ever did.
+    ``needs``: (row, version). ``key``: what else it hangs on. ``changed``: None if nothing ever did. ``text``: full or
+    excerpt, where a topic has it its own way.
     """
 
     needs: tuple[tuple[int, int], ...]
     title: str
     changed: datetime | None
     key: tuple[object, ...] = ()
+    text: str | None = None
 
 
 def read_marks(session: Session) -> tuple[Marks, Planned]:
@@ -92,9 +94,9 @@ def _version(session: Session, row: int) -> tuple[int, datetime | None]:
     return (found[0], found[1]) if found else (0, None)
 
 
-def _own_standing(session: Session, row: int, title: str) -> Standing:
+def _own_standing(session: Session, row: int, title: str, text: str | None = None) -> Standing:
     version, changed = _version(session, row)
-    return Standing(((row, version),), title, changed)
+    return Standing(((row, version),), title, changed, text=text)
 
 
 def _shown_topic(session: Session, kind: str, slug: str) -> Topic | None:
@@ -172,7 +174,7 @@ def read_standing(session: Session, selector: FeedSelector) -> Standing | None:
             return _digest_standing(session, selector)
         case "category" | "tag":
             topic = _shown_topic(session, selector.kind, selector.slug)
-            return None if topic is None else _own_standing(session, topic.id, topic.name)
+            return None if topic is None else _own_standing(session, topic.id, topic.name, topic.feed_text)
         case "any" | "every":
             return _combined_standing(session, selector)
         case _:
@@ -215,24 +217,42 @@ def _final(session: Session, kind: str, slug: str) -> Topic | None:
 
 @dataclass(frozen=True, slots=True)
 class Outlet:
-    """Under which address feeds go out, which hubs are told of them, and whether editions are the live ones."""
+    """Where feeds go out and as what, as one transaction has it; and the articles that were read in it so far.
+
+    ``live``: editions are the live ones. ``text``: full or excerpt, where nothing else is said.
+    """
 
     public_url: str
     live: bool
-    hubs: tuple[str, ...] = ()
+    hubs: tuple[str, ...]
+    brand: Brand
+    text: str
+    known: catalogue.Known = field(default_factory=catalogue.Known, compare=False)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.brand.timezone)
 
 
-def read_view(session: Session, selector: FeedSelector, name: str, outlet: Outlet) -> FeedView | None:
-    """What the feed, or the part of it, holds now; None if there is no such part. *name*: see `Standing.title`."""
-    brand = catalogue.brand(session, outlet.public_url)
+def read_outlet(session: Session, public_url: str, *, live: bool, hubs: tuple[str, ...] = ()) -> Outlet:
+    """*live* as set; a database that is armed for this very address is live too."""
+    own = catalogue.publication(session)
+    brand = catalogue.brand(session, public_url)
+    return Outlet(public_url, live or own.armed_for == public_url, hubs, brand, own.feed_text)
+
+
+def read_view(session: Session, selector: FeedSelector, standing: Standing, outlet: Outlet) -> FeedView | None:
+    """What the feed, or the part of it, holds now; None if there is no such part."""
+    brand = outlet.brand
     if selector.kind == "digest":
         part = _editions_part(session, selector, outlet)
     else:
-        part = catalogue.feed_part(session, selector, ZoneInfo(brand.timezone))
+        part = catalogue.feed_part(session, selector, outlet.zone, outlet.known)
     if part is None:
         return None
-    items = part.items if _in_full(session, selector) else tuple(replace(item, html="") for item in part.items)
-    title = title_of(name, selector, brand)
+    in_full = selector.kind == "digest" or (standing.text or outlet.text) != "excerpt"
+    items = part.items if in_full else tuple(replace(item, html="") for item in part.items)
+    title = title_of(standing.title, selector, brand)
     older = replace(selector.live, month=part.older) if part.older else None
     after = replace(selector, page=selector.page + 1) if part.more else older
     newer = replace(selector, month=part.newer) if part.newer else None
@@ -254,17 +274,6 @@ def read_view(session: Session, selector: FeedSelector, name: str, outlet: Outle
         newer_month_url=url_of(newer, outlet.public_url) if newer else "",
         archive=part.closed,
     )
-
-
-def _in_full(session: Session, selector: FeedSelector) -> bool:
-    """Whole bodies, or summaries alone? A topic may have it otherwise than the publication. Editions are whole."""
-    if selector.kind == "digest":
-        return True
-    own = None
-    if selector.kind in ("category", "tag"):
-        topic = catalogue.find_topic(session, selector.kind, selector.slug)
-        own = topic.feed_text if topic else None
-    return (own or catalogue.publication(session).feed_text) != "excerpt"
 
 
 def title_of(name: str, selector: FeedSelector, brand: Brand) -> str:
@@ -337,7 +346,8 @@ def _edition_item(page: EditionPage, public_url: str) -> FeedItem:
 def list_feeds(session: Session, public_url: str) -> list[Feed]:
     """Every feed that has something to say: all, topics, authors, languages, sources, and every digest.
 
-    Those by story and the months of each are left out: `parts_of` has them. Combinations are made when asked for.
+    Those by story and the months of each are left out: `trees_of` and `months_of` have them. Combinations are made
+    when asked for.
     """
     brand = catalogue.brand(session, public_url)
     named: list[tuple[FeedSelector, str]] = [(FeedSelector("all"), "")]
@@ -350,19 +360,19 @@ def list_feeds(session: Session, public_url: str) -> list[Feed]:
     return [Feed(selector, title_of(name, selector, brand), url_of(selector, public_url)) for selector, name in named]
 
 
-def parts_of(session: Session, selector: FeedSelector, outlet: Outlet) -> list[FeedSelector]:
-    """The feed, the same by story, and the older parts of both: all that is written out for it."""
+def trees_of(selector: FeedSelector) -> list[FeedSelector]:
+    """The feed, and the same by story; editions tell each story once anyway."""
+    return [selector] if selector.kind == "digest" else [selector, replace(selector, stories=True)]
+
+
+def months_of(session: Session, selector: FeedSelector, outlet: Outlet) -> list[FeedSelector]:
+    """The archives of the feed's months, the open one included."""
     if selector.kind == "digest":
         entries = ledger.archive(session, live=outlet.live, digest_slug=selector.slug)
         months = sorted({f"{entry.local:%Y-%m}" for entry in entries}, reverse=True)
-        return [selector, *(replace(selector, month=month) for month in months)]
-    zone = ZoneInfo(catalogue.publication(session).timezone)
-    months = catalogue.feed_months(session, selector, zone)
-    return [part for kind in (False, True) for part in _parts(replace(selector, stories=kind), months)]
-
-
-def _parts(selector: FeedSelector, months: Sequence[str]) -> list[FeedSelector]:
-    return [selector, *(replace(selector, month=month) for month in months)]
+    else:
+        months = catalogue.feed_months(session, selector, outlet.zone)
+    return [replace(selector, month=month) for month in months]
 
 
 def _told_topics(session: Session) -> list[catalogue.TopicRow]:

@@ -8,17 +8,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from digest import catalogue
 from digest.db import Database
 from digest.errors import DigestError
 from digest.feeds import FORMATS, tidy
@@ -34,11 +34,13 @@ from digest.publishing.readings import (
     Outlet,
     Standing,
     list_feeds,
-    parts_of,
+    months_of,
     read_marks,
+    read_outlet,
     read_standing,
     read_versions,
     read_view,
+    trees_of,
     whereabouts,
 )
 from digest.types import FeedSelector, FeedView
@@ -49,6 +51,7 @@ FRESH_S, STALE_S = 1.0, 1.5
 #: Writers put their commits in order; a version may still become visible this much later than its date says.
 _LATE = timedelta(seconds=60)
 _FAILURES_MAX = 1_000
+_AHEAD = 12  # documents of an export that wait to be written
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +215,7 @@ class Shelf:
                 return replace(stands, moved=canonical)
             if before is not None and before.entry is not None and _same(before, stands):
                 return replace(before, marks=marks)
-            view = read_view(session, selector, standing.title, self._outlet(session))
+            view = read_view(session, selector, standing, self._outlet(session))
         if view is None:
             return stands
         stands = replace(stands, view=hash(view), archive=view.archive)
@@ -297,11 +300,10 @@ class Shelf:
             standing = read_standing(session, asked[0])
             if standing is None:
                 return None
-            return read_view(session, asked[0], standing.title, self._outlet(session))
+            return read_view(session, asked[0], standing, self._outlet(session))
 
     def _outlet(self, session: Session) -> Outlet:
-        live = self._live or catalogue.publication(session).armed_for == self._public_url
-        return Outlet(self._public_url, live, self._hubs)
+        return read_outlet(session, self._public_url, live=self._live, hubs=self._hubs)
 
     def _every(self) -> Iterator[tuple[str, FeedView, Standing]]:
         """Every feed's view and those of its older parts, each with its path, from one moment."""
@@ -310,22 +312,24 @@ class Shelf:
             for feed in self.list_feeds(session):
                 if (standing := read_standing(session, feed.selector)) is None:
                     continue
-                for selector in parts_of(session, feed.selector, outlet):
-                    part: FeedSelector | None = selector
-                    while part and (view := read_view(session, part, standing.title, outlet)) is not None:
-                        yield stem_of(part), view, standing
-                        part = None if part.month else replace(part, page=part.page + 1)
+                for tree in trees_of(feed.selector):
+                    for selector, view in _parts(session, tree, standing, outlet):
+                        yield stem_of(selector), view, standing
 
     def build(self, out: Path) -> BuildReport:
         """Write every feed below *out*, as it is served, with compressed siblings; see `export.Export`."""
-        export = Export(out)
+        with Export(out) as export:
+            for entry in _ahead(self._threads, self._documents()):
+                export.add(entry)
+            with self._snapshot() as session:
+                body, changed = read_outlines(session, self._public_url)
+            export.add(packed(body, OPML_PATH, "text/x-opml; charset=utf-8", changed or NEVER))
+            return export.finish()
+
+    def _documents(self) -> Iterator[Callable[[], Entry]]:
         for stem, view, standing in self._every():
             for extension in FORMATS:
-                export.add(make_entry(view, f"{stem}.{extension}", extension, standing.changed))
-        with self._snapshot() as session:
-            body, changed = read_outlines(session, self._public_url)
-        export.add(packed(body, OPML_PATH, "text/x-opml; charset=utf-8", changed or NEVER))
-        return export.finish()
+                yield partial(make_entry, view, f"{stem}.{extension}", extension, standing.changed)
 
     def validate(self) -> tuple[int, list[Finding]]:
         """Write every feed in every format and check it: how many there are, and what is wrong with them."""
@@ -346,3 +350,32 @@ def _same(before: Slot, now: Slot) -> bool:
     if before.marks.brand != now.marks.brand:
         return False
     return (before.needs, before.key, before.kind) == (now.needs, now.key, now.kind)
+
+
+def _parts(
+    session: Session, tree: FeedSelector, standing: Standing, outlet: Outlet
+) -> Iterator[tuple[FeedSelector, FeedView]]:
+    """The feed, and where it does not show all that it has, its pages and months."""
+    view = read_view(session, tree, standing, outlet)
+    if view is None:
+        return
+    yield tree, view
+    if not view.older_url:
+        return
+    page = replace(tree, page=2)
+    while (view := read_view(session, page, standing, outlet)) is not None:
+        yield page, view
+        page = replace(page, page=page.page + 1)
+    for month in months_of(session, tree, outlet):
+        if (view := read_view(session, month, standing, outlet)) is not None:
+            yield month, view
+
+
+def _ahead(threads: ThreadPoolExecutor, jobs: Iterable[Callable[[], Entry]]) -> Iterator[Entry]:
+    """What the jobs give, in order; a few are done beside, while the ones before are taken."""
+    waiting: deque[Future[Entry]] = deque()
+    for job in jobs:
+        waiting.append(threads.submit(job))
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft().result()
+    yield from (done.result() for done in waiting)
