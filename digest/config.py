@@ -199,6 +199,13 @@ class WorkerSettings(Table):
     lease_s: Annotated[float, Field(ge=1, le=600)]
     tick_s: Annotated[float, Field(ge=1, le=3600)]
     window: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    refused_after: Annotated[int, Field(ge=1)]
+    refused_share: Annotated[float, Field(gt=0, le=1)]
+
+
+class Retention(Table):
+    months: Annotated[int, Field(ge=1, le=1200)]
+    captured_days: Annotated[int, Field(ge=1, le=3650)]
 
 
 class Settings(Table):
@@ -220,6 +227,7 @@ class Settings(Table):
     fetch: FetchSettings
     feeds: FeedsSettings
     worker: WorkerSettings
+    retention: Retention
 
     @classmethod
     def load(

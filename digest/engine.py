@@ -33,9 +33,10 @@ from zoneinfo import ZoneInfo
 
 from digest import audience, ingest, jobs, ledger
 from digest.bootstrap import App, Connect
+from digest.db import clock
 from digest.errors import DigestError, LeaseLost
 from digest.models import Edition
-from digest.sending import LedgerStore, Sender, SystemPost, is_gone, run_async
+from digest.sending import LedgerStore, Refusals, Sender, SystemPost, is_gone, run_async
 from digest.types import EditionStatus
 
 log = logging.getLogger("digest.engine")
@@ -48,6 +49,8 @@ PAUSE_S = 5.0
 FRESH_S = 60.0
 #: An address that nobody confirms is forgotten after this long, as the confirmation mail says.
 UNCONFIRMED = timedelta(days=30)
+#: Steps of forgetting in one look: the rest waits for the next.
+HOUSE_STEPS = 10
 #: While draining, how often to look whether another worker's lease has ended.
 PATIENCE_S = 0.25
 
@@ -102,7 +105,10 @@ async def deliver(
     await _system_mails(app, connect, done, impatient=drain)
     live = app.live
     worker = app.settings.worker
-    store = LedgerStore(app.db, app.renderer, app.outgoing, live=live, lease_s=worker.lease_s, impatient=drain)
+    refusals = Refusals(after=worker.refused_after, share=worker.refused_share)
+    store = LedgerStore(
+        app.db, app.renderer, app.outgoing, live=live, lease_s=worker.lease_s, impatient=drain, refusals=refusals
+    )
     while not (stop and stop.is_set()):
         sender = Sender(store, connect, connections=connections, window=worker.window, lease_s=worker.lease_s)
         sent = await sender.run(stop)
@@ -139,9 +145,17 @@ def look(app: App, at: datetime) -> None:
 
 
 def keep_house(app: App, at: datetime) -> None:
-    """Forget what must not be kept."""
+    """Forget what must not be kept or need not be, a little at a time; make room for the next months."""
+    kept = app.settings.retention
     with app.db.transaction() as session:
         audience.forget_unconfirmed(session, at - UNCONFIRMED)
+        ledger.retention.make_months(session, at)
+    for _ in range(HOUSE_STEPS):
+        with app.db.transaction() as session:
+            now = clock(session)
+            more = ledger.retention.forget_month(session, now, kept.months)
+            if not (ledger.retention.forget_later(session, now, kept.months, kept.captured_days) or more):
+                return
 
 
 def _warn(reports: Sequence[ingest.SourceReport]) -> None:

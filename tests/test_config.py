@@ -107,6 +107,8 @@ def test_every_variable_reaches_its_setting(tmp_path: Path) -> None:
         "web.port": "80", "fetch.timeout_s": "3.5", "fetch.max_bytes": "2000", "fetch.allow_hosts": "a.example",
         "feeds.hubs": "https://hub.example/",
         "worker.lease_s": "5", "worker.tick_s": "30", "worker.window": "70",
+            "worker.refused_after": "50", "worker.refused_share": "0.4", "retention.months": "6",
+            "retention.captured_days": "7",
     }  # fmt: skip
     assert list(given) == names()
     shown = load(**{variable(name): value for name, value in given.items()}).shown()

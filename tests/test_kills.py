@@ -136,7 +136,7 @@ def test_twenty_deaths_at_each_named_point(
     kind: str, fresh: Callable[[], str], fresh_postgresql: Callable[[], str]
 ) -> None:
     new = fresh if kind == "sqlite" else fresh_postgresql
-    verdicts = carried_out([point_by_point(new(), point, 20) for point in POINTS])
+    verdicts = carried_out([point_by_point(new(), point, 20, mails=300) for point in POINTS])
     for point, verdict in zip(POINTS, verdicts, strict=True):
         print(point, verdict)
         check_point(point, verdict, 20)

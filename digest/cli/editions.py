@@ -277,6 +277,21 @@ def editions_cancel(door: Door, id: int, reason: str, out: Output) -> None:
         out.rows([_row(app, id)], *_ROW)
 
 
+@editions.command("retry")
+@click.argument("id", type=int)
+@json_option
+@pass_door
+def editions_retry(door: Door, id: int, out: Output) -> None:
+    """Send an edition again to those whose delivery was rejected or has expired, and to nobody else."""
+    from digest.editions import settling
+
+    with door.app() as app:
+        again = settling.retry(app.db, id)
+        if again.passed_over:
+            say(f"{again.passed_over} had these stories in a later edition and are passed over")
+        out.rows([_row(app, id) | {"retried": again.queued, "passed_over": again.passed_over}], *_ROW)
+
+
 # ----------------------------------------------------------------------------- deliveries
 
 
@@ -379,6 +394,41 @@ def _story(app: App, email: str, edition: int) -> dict[str, Any]:
                 for e in events
             ],
         }  # fmt: skip
+
+
+@deliveries.command("settle")
+@click.argument("emails", metavar="[EMAIL]…", nargs=-1)
+@click.option("--edition", type=int, required=True, metavar="ID", help="Of this edition.")
+@click.option("--all", "everybody", is_flag=True, help="All that may have arrived, instead of those named.")
+@click.option(
+    "--as", "word", type=choice("arrived", "lost", "resend"), required=True, help="What became of them, or is to."
+)
+@json_option
+@pass_door
+def deliveries_settle(
+    door: Door, emails: tuple[str, ...], edition: int, everybody: bool, word: Any, out: Output
+) -> None:
+    """Say what became of mails that may have arrived, where a digest holds them for a person."""
+    from digest.editions import settling
+
+    if bool(emails) == everybody:
+        raise UsageError("name the readers, or all of them with --all")
+    with door.app() as app:
+        _row(app, edition)
+        readers = None if everybody else [_reader(app, email, edition) for email in emails]
+        settled = settling.settle(app.db, edition, word, readers)
+        out.rows([{"edition": edition, "settled": settled, "as": word}], "edition", "settled", "as")
+
+
+def _reader(app: App, email: str, edition: int) -> int:
+    from digest import audience
+
+    address = audience.parse_address(email)
+    with app.db.reading() as session:
+        reader = audience.reader_id(session, address)
+    if reader is None:
+        raise UsageError(f"edition {edition} was not released to {address.given}")
+    return reader
 
 
 COMMANDS = (tick, run, editions, deliveries)

@@ -505,7 +505,7 @@ class Editor:
     def approve(self, edition_id: int) -> None:
         """Let a held edition go. One that a template held is composed anew first; one that was paused goes on."""
         with self._db.transaction() as session:
-            edition = self._known(session, edition_id)
+            edition = ledger.editions.known(session, edition_id)
             if edition.status == EditionStatus.PAUSED:
                 edition.status, edition.reason = EditionStatus.SENDING, None
                 return
@@ -523,7 +523,7 @@ class Editor:
             if template:
                 check_line(template, what)
         with self._db.transaction() as session:
-            edition = self._known(session, edition_id)
+            edition = ledger.editions.known(session, edition_id)
             if edition.status not in ledger.editions.OPEN:
                 raise UsageError(f"edition {edition_id} is {edition.status}; its lines cannot be changed any more")
             digest = session.get_one(Digest, edition.digest_id)
@@ -534,16 +534,10 @@ class Editor:
     def cancel(self, edition_id: int, reason: str = "cancelled by an admin") -> None:
         """Stop an edition. What is on the wire may still arrive; nothing more is granted."""
         with self._db.transaction() as session:
-            edition = self._known(session, edition_id)
+            edition = ledger.editions.known(session, edition_id)
             if edition.status in (EditionStatus.FINISHED, EditionStatus.CANCELLED, EditionStatus.SKIPPED):
                 raise UsageError(f"edition {edition_id} is {edition.status}; there is nothing left to cancel")
             ledger.editions.cancel(session, edition, reason, clock(session))
-
-    def _known(self, session: Session, edition_id: int) -> Edition:
-        edition = ledger.editions.lock_edition(session, edition_id)
-        if edition is None:
-            raise UsageError(f"there is no edition {edition_id}; `digest editions list` shows those there are")
-        return edition
 
     def close_captured(self) -> list[int]:
         """Going live: what was still going out to the capture server ends there."""

@@ -23,9 +23,7 @@ def _move(
     what: str,
 ) -> None:  # fmt: skip
     with database.transaction() as session:
-        edition = ledger.editions.lock_edition(session, edition_id)
-        if edition is None:
-            raise UsageError(f"there is no edition {edition_id}; `digest editions list` shows those there are")
+        edition = ledger.editions.known(session, edition_id)
         if edition.status != before:
             raise UsageError(f"edition {edition_id} is {edition.status}, {other}; there is nothing to {what}")
         edition.status, edition.reason = after, reason

@@ -6,6 +6,8 @@ One face for the rooms above:
 * `editions`  clocks, opening, pools, states
 * `history`   what readers have had, and the release that adds to it
 * `batches`   leases, groups of answers, takeover, retry; `hotpath`: the statements of a sender's commit
+* `again`     what a person settles or has sent again
+* `retention` months made ahead, and what is old forgotten
 * `readings`  deliveries, counts, the archive
 * `events`    what was heard of mail later, and hooks' requests
 * `mails`     system mails that wait, mails that the capture server caught
@@ -14,12 +16,13 @@ Reads any table; writes editions, edition_articles, variants, batches, attempts,
 system_mails' state and captured_mails.
 """
 
-from digest.ledger import batches, digests, editions, events, history, mails, readings
+from digest.ledger import again, batches, digests, editions, events, history, mails, readings, retention
 from digest.ledger.mails import captured, captured_mail, store_captured
 from digest.ledger.readings import ArchiveEntry, archive, deliveries, edition_page, edition_pages, outcome_counts
 
 __all__ = [
     "ArchiveEntry",
+    "again",
     "archive",
     "batches",
     "captured",
@@ -34,5 +37,6 @@ __all__ = [
     "mails",
     "outcome_counts",
     "readings",
+    "retention",
     "store_captured",
 ]

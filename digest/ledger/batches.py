@@ -185,7 +185,14 @@ class _History:
         if session is None or edition is None:
             return
         rows = session.execute(
-            select(Attempt.subscriber_id, Attempt.attempt, Attempt.outcome, Attempt.batch_id, Attempt.worker)
+            select(
+                Attempt.subscriber_id,
+                Attempt.attempt,
+                Attempt.outcome,
+                Attempt.batch_id,
+                Attempt.worker,
+                Attempt.reopened,
+            )
             .where(
                 Attempt.edition_month == edition.month,
                 Attempt.edition_id == edition.id,
@@ -193,10 +200,10 @@ class _History:
             )
             .order_by(Attempt.attempt)
         )
-        for subscriber, attempt, outcome, batch, worker in rows:
+        for subscriber, attempt, outcome, batch, worker, reopened in rows:
             self.tries[subscriber] = attempt
             self._last_in[subscriber, batch] = outcome, worker
-            if outcome in TERMINAL:
+            if outcome in TERMINAL and not reopened:
                 self.ended.add(subscriber)
 
     @classmethod
@@ -369,7 +376,7 @@ def _requeue(session: Session, edition: Edition, batch: Batch, wait: Wait) -> No
         return
     session.add(
         Batch(
-            edition_id=edition.id, part=batch.part, n=_next_number(session, edition.id, batch.part),
+            edition_id=edition.id, part=batch.part, n=next_number(session, edition.id, batch.part),
             retry=batch.retry + 1,
             ids=pack_ids(ids[p] for p in left), ordinals=pack_ordinals(ordinals[p] for p in left),
             not_before=now + wait(batch.retry + 1, batch.id), attempt=0, wire_to=0, done=False,
@@ -378,7 +385,7 @@ def _requeue(session: Session, edition: Edition, batch: Batch, wait: Wait) -> No
     session.flush()
 
 
-def _next_number(session: Session, edition_id: int, part: int) -> int:
+def next_number(session: Session, edition_id: int, part: int) -> int:
     """The next free number in a part of an edition, to this transaction alone: two workers may each end a batch."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(

@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
+from digest.errors import UsageError
 from digest.models import Batch, Digest, Edition, EditionArticle, Schedule, ScheduleClock, Subscription
 from digest.types import EditionStatus, SubscriptionStatus
 
@@ -174,6 +175,14 @@ def waiting(session: Session) -> Sequence[int]:
 
 def lock_edition(session: Session, edition_id: int) -> Edition | None:
     return session.scalars(select(Edition).where(Edition.id == edition_id).with_for_update()).one_or_none()
+
+
+def known(session: Session, edition_id: int) -> Edition:
+    """That edition, locked. UsageError when there is none."""
+    edition = lock_edition(session, edition_id)
+    if edition is None:
+        raise UsageError(f"there is no edition {edition_id}; `digest editions list` shows those there are")
+    return edition
 
 
 def write_pool(session: Session, edition_id: int, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -192,6 +192,7 @@ def _ended(session: Session, editions: Sequence[tuple[int, int]], outcomes: Coll
             Attempt.edition_month.in_({month for _, month in editions}),
             Attempt.edition_id.in_([e for e, _ in editions]),
             Attempt.outcome.in_(sorted(outcomes)),
+            not_(Attempt.reopened),
         )
     )
     for edition, subscriber in rows:
@@ -241,6 +242,36 @@ def seen_by(
                 if prior.elsewhere:
                     elsewhere[subscriber] = elsewhere.get(subscriber, 0) | mask
     return seen, elsewhere
+
+
+def carried_since(session: Session, edition: Edition, since: datetime, readers: Mapping[int, int]) -> set[int]:
+    """Those of *readers* (and their variants) to whom an edition released since then carried a story of theirs.
+
+    Only under `lock_releases`: a release that runs meanwhile may be about to.
+    """
+    bits = _own_bits(session, edition.id)
+    newer = set(session.scalars(select(Edition.id).where(Edition.released_at > since)))
+    priors = [p for p in prior_editions(session, edition, bits) if p.edition_id in newer]
+    own = _masks(session, [edition.id], bits).get(edition.id, [])
+    had: set[int] = set()
+    for part in {reader >> PART_BITS for reader in readers} if priors else ():
+        theirs = [reader for reader in readers if reader >> PART_BITS == part]
+        seen, _ = seen_by(session, priors, part, theirs)
+        for reader, carried in seen.items():
+            if carried & own[readers[reader]]:
+                had.add(reader)
+    return had
+
+
+def _own_bits(session: Session, edition_id: int) -> dict[int, int]:
+    """Every article of a story in this pool → a bit of its own for that story."""
+    stories = session.scalars(
+        select(Article.story_id)
+        .join(EditionArticle, EditionArticle.article_id == Article.id)
+        .where(EditionArticle.edition_id == edition_id)
+        .distinct()
+    )
+    return article_bits(session, edition_id, {story: 1 << place for place, story in enumerate(stories)})
 
 
 def house_seen(session: Session, edition: Edition, bit_of_article: dict[int, int]) -> int:

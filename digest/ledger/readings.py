@@ -58,8 +58,10 @@ def _last(edition: Edition) -> ColumnElement[bool]:
 def outcome_counts(session: Session, edition: Edition) -> dict[str, int]:
     """How many of the edition's recipients ended in each outcome so far; all seven keys."""
     counts = dict.fromkeys((r.value for r in COUNTED), 0)
+    if edition.counts is not None:
+        return counts | edition.counts
     for outcome, n in session.execute(
-        select(Attempt.outcome, func.count()).where(_last(edition)).group_by(Attempt.outcome)
+        select(Attempt.outcome, func.count()).where(_last(edition), not_(Attempt.reopened)).group_by(Attempt.outcome)
     ):
         counts[outcome] = n
     if edition.status == EditionStatus.CANCELLED:
@@ -110,7 +112,8 @@ def _delivery(edition: Edition, subscriber: int, address: str, last: Attempt | N
     cancelled = edition.status == EditionStatus.CANCELLED
     if last is None:
         return Delivery(subscriber, address, Result.CANCELLED.value if cancelled else None, None, None, None, 0, None)
-    outcome = Result.CANCELLED.value if cancelled and last.outcome == Result.DEFERRED else last.outcome
+    waits = last.outcome == Result.DEFERRED or last.reopened
+    outcome = Result.CANCELLED.value if cancelled and waits else None if last.reopened else last.outcome
     return Delivery(
         subscriber, last.address or address, outcome, last.code, last.enhanced, last.text, last.attempt, last.at
     )

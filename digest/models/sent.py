@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, SmallInteger, String, UniqueConstraint
+from sqlalchemy import Index, SmallInteger, String, UniqueConstraint, false
 from sqlalchemy import text as sql
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -42,11 +42,14 @@ class Batch(Base):
     )
 
 
-_TERMINAL = "outcome IN ('accepted','rejected','suppressed','expired','cancelled')"
+_TERMINAL = "outcome IN ('accepted','rejected','suppressed','expired','cancelled') AND NOT reopened"
 
 
 class Attempt(Base):
-    """One try of a delivery and what the next server said. Insert-only; partitioned by edition month on PostgreSQL."""
+    """One try of a delivery and what the next server said. Insert-only; partitioned by edition month on PostgreSQL.
+
+    ``reopened``: it ended the delivery, until somebody had it sent again.
+    """
 
     __tablename__ = "attempts"
     edition_month: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -61,6 +64,7 @@ class Attempt(Base):
     batch_id: Mapped[int | None] = mapped_column(BigId)
     worker: Mapped[str | None] = mapped_column(String(200))
     at: Mapped[datetime]  # real clock
+    reopened: Mapped[bool] = mapped_column(default=False, server_default=false())
     __table_args__ = (
         Index("uq_attempts_terminal", "edition_month", "edition_id", "subscriber_id", unique=True,
               sqlite_where=sql(_TERMINAL), postgresql_where=sql(_TERMINAL)),

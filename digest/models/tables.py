@@ -455,6 +455,7 @@ class Edition(Base):
     recipients: Mapped[int] = mapped_column(default=0)
     template_hash: Mapped[str] = mapped_column(String(64), default="")
     subject: Mapped[str] = mapped_column(default="")  # of the house variant
+    counts: Mapped[dict[str, Any] | None]  # outcomes, once the attempts themselves are forgotten
     gates: Mapped[list[Any]] = mapped_column(default=list)  # what was checked before release: gate, ok, detail
     composed_at: Mapped[datetime | None]
     released_at: Mapped[datetime | None] = mapped_column(index=True)  # indexed: feeds ask for the newest every second

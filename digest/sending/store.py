@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import uuid
@@ -23,7 +24,10 @@ from digest.ledger.batches import Answer, Claimed, Move, Recipient
 from digest.models import Edition
 from digest.rendering import Renderer
 from digest.sending.printer import Post, Printer
+from digest.sending.refusals import Refusals
 from digest.types import EditionStatus, Outcome, Result
+
+log = logging.getLogger("digest.sending")
 
 #: While draining, a deferred delivery is tried again at once this many times.
 IMPATIENT_RETRIES = 3
@@ -91,10 +95,11 @@ class LedgerStore:
 
     def __init__(
         self, database: Database, renderer: Renderer, post: Post, *, live: bool, lease_s: float = 10.0,
-        impatient: bool = False,
+        impatient: bool = False, refusals: Refusals | None = None,
     ) -> None:  # fmt: skip
         self._db, self._renderer, self._post, self._live = database, renderer, post, live
         self.worker, self._lease, self._impatient = worker_name(), timedelta(seconds=lease_s), impatient
+        self._refusals = refusals or Refusals()
         self._printers: dict[int, Printer] = {}
         self._prepared: dict[tuple[int, int], Prepared] = {}
         self._caps: dict[int, int] | None = None
@@ -162,9 +167,7 @@ class LedgerStore:
     def _pause(self, batch: Claimed, reason: str) -> None:
         with self._db.transaction() as session:
             ledger.batches.hand_back(session, worker=self.worker, batch=batch, left=batch.recipients)
-            edition = ledger.editions.lock_edition(session, batch.edition_id)
-            if edition is not None and edition.status == EditionStatus.SENDING:
-                edition.status, edition.reason = EditionStatus.PAUSED, reason
+            _pause(session, batch.edition_id, reason)
 
     def group(
         self, moves: Sequence[Move], answers: Sequence[Answer], granting: Sequence[Recipient]
@@ -181,7 +184,15 @@ class LedgerStore:
             )
             if self._live:  # the capture server knows no reader
                 self._heed(session, answers)
+                self._stop_refused(session, answers)
             return refused
+
+    def _stop_refused(self, session: Session, answers: Sequence[Answer]) -> None:
+        """Pause an edition that the relay refuses."""
+        heard = [(answer.recipient.batch.edition_id, answer.outcome) for answer in answers]
+        for edition_id, reason in self._refusals.hear(heard).items():
+            log.error("edition.refused edition=%d %s", edition_id, reason)
+            _pause(session, edition_id, reason)
 
     def _heed(self, session: Session, answers: Sequence[Answer]) -> None:
         """What the relay refused for good may end more than this delivery."""
@@ -192,6 +203,12 @@ class LedgerStore:
     def hand_back(self, batch: Claimed, left: Sequence[Recipient]) -> None:
         with self._db.transaction() as session:
             ledger.batches.hand_back(session, worker=self.worker, batch=batch, left=left)
+
+
+def _pause(session: Session, edition_id: int, reason: str) -> None:
+    edition = ledger.editions.lock_edition(session, edition_id)
+    if edition is not None and edition.status == EditionStatus.SENDING:
+        edition.status, edition.reason = EditionStatus.PAUSED, reason
 
 
 class Mails:
