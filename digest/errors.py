@@ -103,3 +103,9 @@ class LeaseLost(DeliveryError):
 
 class TokenInvalid(DigestError):
     """A token from a link was changed, has aged out, or was made for another purpose."""
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an exception is and says, for a report: at most some 200 characters of one line."""
+    said = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -193,7 +193,8 @@ class CleanArticle:
     """A RawArticle after the text pipeline: safe to store, to show, to put into mail and feeds.
 
     ``body_html`` is allow-listed HTML with absolute links; ``body_text`` plain text; ``excerpt`` plain text of at
-    most 240 characters; ``title`` plain text of at most 300 characters, never empty.
+    most 240 characters; ``title`` plain text of at most 300 characters, never empty. ``clue_title``, ``clue_url``: the
+    foreign headline and the address of the source that it names, which tell what story it was rewritten from.
     """
 
     title: str
@@ -205,6 +206,8 @@ class CleanArticle:
     word_count: int
     image: Image | None
     repaired: bool = False  # debris was removed: a warning for the editor
+    clue_title: str | None = None
+    clue_url: str | None = None
 
 
 # ----------------------------------------------------------------------------- stories

@@ -23,7 +23,6 @@ from zoneinfo import available_timezones
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from digest.audience._sql import insert_many, one_of
 from digest.audience.addresses import Address, parse_address
 from digest.audience.lines import Invalid, error_sink, named_cells, opened
 from digest.audience.subscriptions import (
@@ -39,6 +38,7 @@ from digest.audience.suppressions import suppressed_among
 from digest.db import Database
 from digest.errors import UsageError
 from digest.models import ConsentEvent, Digest, Schedule, Subscriber, Subscription
+from digest.sql import insert_many, one_of
 from digest.types import Dress, Format, SubscriptionStatus
 
 _CHUNK = 4000

@@ -17,7 +17,6 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from digest.audience._sql import insert_new
 from digest.audience.addresses import Address, parse_address
 from digest.audience.suppressions import lift_erased, suppression
 from digest.errors import UsageError
@@ -32,6 +31,7 @@ from digest.models import (
     SystemMail,
     Taste,
 )
+from digest.sql import insert_new
 from digest.types import DigestStatus, Dress, Format, SubscriptionStatus, SuppressionReason
 
 CONFIRMATION_EVERY = timedelta(hours=24)

@@ -27,12 +27,12 @@ from typing import IO, Any
 from sqlalchemy import CursorResult, delete, select
 from sqlalchemy.orm import Session
 
-from digest.audience._sql import insert_many, insert_new, one_of
 from digest.audience.addresses import Address, parse_address
 from digest.audience.lines import Invalid, as_text_cell, error_sink, named_cells, opened
 from digest.db import Database
 from digest.errors import UsageError
 from digest.models import Secret, Subscriber, Suppression
+from digest.sql import insert_many, insert_new, one_of
 from digest.types import SuppressionReason
 
 _SECRET = "suppression"  # noqa: S105 - its name

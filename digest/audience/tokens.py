@@ -19,9 +19,9 @@ from itsdangerous.encoding import base64_decode, base64_encode
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from digest.audience._sql import insert_new
 from digest.errors import TokenInvalid
 from digest.models import Secret
+from digest.sql import insert_new
 
 CONFIRM_MAX_AGE_S = 30 * 86400
 _FOREVER = ("preferences", "unsubscribe", "feed")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import ChainMap, Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -22,11 +22,12 @@ from sqlalchemy.orm import Session
 
 from digest.catalogue.identity import Chooser, Match, Name, Names, Seen, is_global, names_of, shared_names, tidy_guid
 from digest.catalogue.revisions import record_revisions
-from digest.catalogue.shared import chunks, insert_missing, take_turn
+from digest.catalogue.shared import chunks, take_turn
 from digest.catalogue.topics import Tree, count_spellings, ensure_topics, tidy
 from digest.catalogue.versions import bump, bump_all
 from digest.models import Article, ArticleAlias, ArticleAuthor, ArticleTopic, Source, Topic
-from digest.text import alternative_texts, clue_title, clue_url, slugify, strip_controls
+from digest.sql import insert_many
+from digest.text import slugify, strip_controls
 from digest.types import ArticleStatus, CleanArticle, RawArticle, TopicKind, TopicRef
 
 #: A clock that runs ahead of ours by less than this means now.
@@ -296,17 +297,8 @@ def _content(source: Source, item: _Item) -> dict[str, Any]:
         "url": clean.url, "canonical_url": clean.canonical_url, "title": clean.title, "body_html": clean.body_html,
         "body_text": clean.body_text, "excerpt": clean.excerpt, "authors": item.authors, "image": _image(clean),
         "language": _language(source, item.raw), "word_count": clean.word_count, "sticky": item.raw.sticky,
-        "content_hash": item.content_hash, "clue_title": clue_title(_alts(item)),
-        "clue_url": clue_url(clean.body_html, clean.canonical_url),
+        "content_hash": item.content_hash, "clue_title": clean.clue_title, "clue_url": clean.clue_url,
     }  # fmt: skip
-
-
-def _alts(item: _Item) -> Iterator[str]:
-    """The alternative texts of an article's images: the one it is shown with first."""
-    for image in (item.raw.image, item.clean.image):
-        if image is not None:
-            yield image.alt
-    yield from alternative_texts(item.clean.body_html)
 
 
 def _insert(session: Session, source: Source, new: list[_Item], at: datetime, counts: Counts) -> None:
@@ -344,7 +336,9 @@ def _add_names(session: Session, items: list[_Item]) -> None:
     for item in items:
         for name in item.unheard:
             wanted.setdefault(name, item.article)
-    insert_missing(session, _aliases, [{**n._asdict(), "article_id": wanted[n]} for n in sorted(wanted)])
+    names = sorted(wanted)
+    columns = dict(zip(("scope", "kind", "value"), map(list, zip(*names, strict=True)), strict=True)) if names else {}
+    insert_many(session, ArticleAlias, {**columns, "article_id": [wanted[n] for n in names]})
 
 
 def _replacing(
@@ -423,7 +417,8 @@ def _link_topics(
     if before:
         for part in chunks(sorted(before)):
             session.execute(delete(_article_topics).where(_article_topics.c.article_id.in_(part)))
-    rows, moved, seen_by, came = [], Counter[int](), set[int](), Counter[tuple[int, str, str]]()
+    moved, seen_by, came = Counter[int](), set[int](), Counter[tuple[int, str, str]]()
+    linked: dict[str, list[int]] = {"article_id": [], "topic_id": [], "position": []}
     for item in [*new, *changed]:
         article, had = item.article, set(before.get(item.article, ()))
         for ref in item.refs[: item.named]:
@@ -431,7 +426,9 @@ def _link_topics(
                 came[topic, ref.slug, ref.name] += 1
                 had.add(topic)
         own = _own(item, topics)
-        rows += [{"article_id": article, "topic_id": t, "position": n} for n, t in enumerate(own)]
+        linked["article_id"] += [article] * len(own)
+        linked["topic_id"] += own
+        linked["position"] += range(len(own))
         row = known.get(article)
         status = _first_status(item.raw, at)[0] if row is None else _next_status(item, row, at)[0]
         moved.update(own if status in _COUNTED else ())
@@ -439,8 +436,7 @@ def _link_topics(
             moved.subtract(before.get(article, ()) if row.status in _COUNTED else ())
         if ArticleStatus.PUBLISHED in (status, row and row.status):
             seen_by.update((0, *own, *before.get(article, ())))
-    if rows:
-        session.execute(insert(_article_topics), rows)
+    insert_many(session, ArticleTopic, linked)
     move_counts(session, moved)
     respelled = count_spellings(session, came)
     return (Tree.load(session).all_up(seen_by) if seen_by else set()), respelled
@@ -466,13 +462,10 @@ def move_counts(session: Session, moved: Counter[int]) -> None:
 def _link_authors(session: Session, new: list[_Item], changed: list[_Item]) -> None:
     for part in chunks(i.article for i in changed):
         session.execute(delete(_authors).where(_authors.c.article_id.in_(part)))
-    rows = [
-        {"article_id": item.article, "slug": slug, "name": name, "position": n}
-        for item in [*new, *changed]
-        for n, (slug, name) in enumerate(item.names)
-    ]  # fmt: skip
-    if rows:
-        session.execute(insert(_authors), rows)
+    people = [(item.article, slug, name, n) for item in [*new, *changed] for n, (slug, name) in enumerate(item.names)]
+    if people:
+        columns = zip(("article_id", "slug", "name", "position"), map(list, zip(*people, strict=True)), strict=True)
+        insert_many(session, ArticleAuthor, dict(columns))
 
 
 # ----------------------------------------------------------------------------- moves

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Select, and_, bindparam, or_, select, update
@@ -75,6 +76,7 @@ class Tree:
 # ----------------------------------------------------------------------------- making
 
 
+@lru_cache(maxsize=4_096)  # a site has the same few topics on every article
 def tidy(ref: TopicRef) -> TopicRef | None:
     """The topic with a slug that can stand in an address and a name of one line; None if nothing is left of it."""
     slug = slugify(ref.slug) or slugify(ref.name)

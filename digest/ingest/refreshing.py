@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from digest import catalogue, text
 from digest.db import Database
-from digest.errors import ConfigError, DigestError, SourceError, UsageError
+from digest.errors import ConfigError, DigestError, SourceError, UsageError, in_a_line
 from digest.fetch import Fetcher
 from digest.ingest.collapsing import collapse
 from digest.ingest.looking import Look
@@ -32,6 +32,7 @@ from digest.models import Source
 from digest.sources import KINDS
 from digest.sources.options import TopicRules, checked
 from digest.sources.reading import matching
+from digest.text.apart import clean_or_skip, cleaned
 from digest.types import CleanArticle, Fetched, RawArticle, Skipped
 
 log = logging.getLogger(__name__)
@@ -186,7 +187,7 @@ def _refresh_source(
         raise  # ours or the database's: no other source would fare better
     except Exception as e:  # a reader that met what it was not made for; the other sources go on
         log.warning("source %s cannot be read", source.slug, exc_info=e)
-        _fail(database, source, report, SourceError("unreadable", f"what it gave cannot be read ({_told(e)})"))
+        _fail(database, source, report, SourceError("unreadable", f"what it gave cannot be read ({in_a_line(e)})"))
     return report
 
 
@@ -221,11 +222,6 @@ def open_source(kind: str, location: str, options: Mapping[str, Any], fetcher: F
     return reader(location, options, fetcher)
 
 
-def _told(e: BaseException) -> str:
-    said = " ".join(str(e).split())[:200]
-    return f"{type(e).__name__}: {said}" if said else type(e).__name__
-
-
 # ----------------------------------------------------------------------------- items
 
 
@@ -235,8 +231,7 @@ def _store_items(database: Database, source: Source, fetched: Fetched, at: datet
     for pairs, gone in _chunks(fetched.items, TopicRules.of(source.options), report):
         repaired += sum(clean.repaired for _, clean in pairs)
         if pairs:
-            shared = catalogue.names_that_tell_nothing(source, pairs)
-            _store_chunk(database, source, pairs, at, seen, shared, report)
+            _store_chunk(database, source, pairs, at, seen, None, report)
         if gone:
             with database.transaction() as session:
                 report.removed += catalogue.remove(session, _row(session, source), gone)
@@ -249,32 +244,23 @@ def _chunks(
 ) -> Iterator[tuple[list[Pair], list[str]]]:
     """Yield articles, cleaned, some hundred at a time, and beside them the native ids of those that were taken back."""
     pairs, gone, size = list[Pair](), list[str](), 0
-    for item in items:
-        result = _cleaned(item, rules) if isinstance(item, RawArticle) else item
+    for item, result in cleaned(items):
         if isinstance(result, Skipped):
             report.skipped[result.reason] += 1
             if result.native_id is not None:
                 gone.append(result.native_id)
-        else:
-            pairs.append(result)
-            size += len(result[1].body_html) + len(result[1].body_text)
+        elif isinstance(item, RawArticle):
+            pairs.append(_pair(item, result, rules))
+            size += len(result.body_html) + len(result.body_text)
         if len(pairs) + len(gone) >= _CHUNK or size >= _CHUNK_CHARS:
             yield pairs, gone
             pairs, gone, size = [], [], 0
     yield pairs, gone
 
 
-def _cleaned(raw: RawArticle, rules: TopicRules) -> Pair | Skipped:
-    try:
-        clean = text.clean(raw)
-    except Exception as e:  # hostile input found a hole in the text pipeline: it costs itself
-        log.warning("an article cannot be cleaned", exc_info=e)
-        return Skipped("unreadable", detail=_told(e))
-    if isinstance(clean, Skipped):
-        return clean
-    given = rules.given(raw, clean)
-    # the raw text has done its duty; memory stays flat
-    return replace(raw, body_html="", excerpt_html="", assigned=given), clean
+def _pair(raw: RawArticle, clean: CleanArticle, rules: TopicRules) -> Pair:
+    """The raw text has done its duty; memory stays flat."""
+    return replace(raw, body_html="", excerpt_html="", assigned=rules.given(raw, clean)), clean
 
 
 def _store_chunk(
@@ -283,10 +269,13 @@ def _store_chunk(
     pairs: list[Pair],
     at: datetime,
     seen: dict[int, tuple[int, int]],
-    shared: frozenset[Any],
+    shared: frozenset[Any] | None,
     report: SourceReport,
 ) -> None:
-    """Store a chunk in one transaction; if it is refused, its halves, until the article that is refused is alone."""
+    """Store a chunk in one transaction; if it is refused, its halves, until the article that is refused is alone.
+
+    *shared*: what the whole chunk says of its names, once only a part of it is tried.
+    """
     try:
         with database.transaction() as session:
             counts = catalogue.store(session, _row(session, source), pairs, at=at, seen=seen, shared=shared)
@@ -298,6 +287,7 @@ def _store_chunk(
             log.warning("the article %s is refused", pairs[0][1].canonical_url, exc_info=e)
             report.skipped["rejected"] += 1
             return
+        shared = catalogue.names_that_tell_nothing(source, pairs) if shared is None else shared
         half = len(pairs) // 2
         for part in (pairs[:half], pairs[half:]):
             _store_chunk(database, source, part, at, seen, shared, report)
@@ -323,14 +313,15 @@ def push(database: Database, name: str, raw: RawArticle, *, at: datetime) -> Sou
         source = catalogue.get_source(session, name)
         session.expunge_all()
     report = SourceReport(source.slug)
-    cleaned = _cleaned(raw, TopicRules.of(source.options))
-    if isinstance(cleaned, Skipped):
-        report.skipped[cleaned.reason] += 1
+    result = clean_or_skip(raw)
+    if isinstance(result, Skipped):
+        report.skipped[result.reason] += 1
         return report
+    pair = _pair(raw, result, TopicRules.of(source.options))
     with database.transaction() as session:
         row = _row(session, source)
         row.imported_at = row.imported_at or at
-    _store_chunk(database, source, [cleaned], at, {}, frozenset(), report)
+    _store_chunk(database, source, [pair], at, {}, frozenset(), report)
     return report
 
 

@@ -11,6 +11,7 @@ nothing of where a text came from and reads no clock and no network: the same in
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
 from digest.text.addresses import canonical_url, normal_url, resolve
@@ -21,7 +22,7 @@ from digest.text.images import nearest, picture_of
 from digest.text.markup import paragraphs, safe_html, sanitize
 from digest.text.prose import count_words, counted, cut_sentence, excerpt, plain
 from digest.text.titles import clean_title, shorten, slugify
-from digest.types import CleanArticle, RawArticle, Skipped
+from digest.types import CleanArticle, Image, RawArticle, Skipped
 
 __all__ = [
     "alternative_texts",
@@ -69,8 +70,15 @@ def clean(raw: RawArticle) -> CleanArticle | Skipped:
     return CleanArticle(
         title=title, url=url, canonical_url=canonical, body_html=body, body_text=text,
         excerpt="" if raw.withheld else excerpt(raw.excerpt_html, body, text, raw.description),
-        word_count=words, image=picture, repaired=repaired,
+        word_count=words, image=picture, repaired=repaired, clue_title=clue_title(_alts(raw, picture, body)),
+        clue_url=clue_url(body, canonical),
     )  # fmt: skip
+
+
+def _alts(raw: RawArticle, picture: Image | None, body: str) -> Iterator[str]:
+    """The alternative texts of an article's images: the one it is shown with first."""
+    yield from (image.alt for image in (raw.image, picture) if image is not None)
+    yield from alternative_texts(body)
 
 
 def _title_from(text: str, url: str) -> str:

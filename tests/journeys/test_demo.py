@@ -26,7 +26,7 @@ def demo(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     given = {k: v for k, v in os.environ.items() if not k.startswith("DIGEST_")}
     command = [sys.executable, "-m", "digest", "demo", "--no-serve", *words]
     environ = {**given, "DIGEST_DATA_DIR": str(folder / "demo"), "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=170)
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=900)
 
 
 @pytest.fixture(scope="module")
