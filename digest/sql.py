@@ -10,9 +10,22 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Table, Text, bindparam, cast, func, select, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Table,
+    TableValuedAlias,
+    Text,
+    bindparam,
+    cast,
+    column,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
+from sqlalchemy.types import TypeEngine
 
 
 def _on_sqlite(session: Session) -> bool:
@@ -42,8 +55,7 @@ def insert_many(
         return
     table = model.__table__
     assert isinstance(table, Table)
-    given = _given_sqlite(columns) if _on_sqlite(session) else _given_postgresql(session, table, columns)
-    source, values = given
+    source, values = _given_sqlite(columns) if _on_sqlite(session) else _given_postgresql(session, table, columns)
     statement = text(
         f"INSERT INTO {table.name} ({', '.join((*columns, *shared))})"
         f" SELECT {', '.join((source[0], *(':' + name for name in shared)))}"
@@ -52,6 +64,7 @@ def insert_many(
     session.execute(statement, {**values, **shared})
 
 
+_Column = ColumnElement[Any] | InstrumentedAttribute[Any]
 _Source = tuple[tuple[str, str], dict[str, str]]  # (select list, from), parameters
 
 
@@ -82,11 +95,16 @@ def _cell(value: Any) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def one_of(session: Session, column: InstrumentedAttribute[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+def one_of(session: Session, of: _Column, values: Sequence[Any]) -> ColumnElement[bool]:
     """``column IN (values)`` for thousands of them, as one parameter."""
-    if _on_sqlite(session):
-        each = func.json_each(bindparam(None, json.dumps(values), Text)).table_valued("value")
-        return column.in_(select(each.c.value))
-    kind = postgresql.ARRAY(Text if isinstance(next(iter(values), ""), str) else BigInteger)
     # joined, not compared with ANY: without statistics the planner would search the array once a row of the table
-    return column.in_(select(func.unnest(cast(bindparam(None, _array(values), Text), kind))))
+    return of.in_(select(given(session, values).c.value))
+
+
+def given(session: Session, values: Sequence[Any]) -> TableValuedAlias:
+    """Strings or integers as a table of one column, ``value``; they travel as one parameter."""
+    if _on_sqlite(session):
+        return func.json_each(bindparam(None, json.dumps(values), Text)).table_valued("value")
+    kind: TypeEngine[Any] = Text() if isinstance(next(iter(values), ""), str) else BigInteger()
+    array = cast(bindparam(None, _array(values), Text), postgresql.ARRAY(kind))
+    return func.unnest(array).table_valued(column("value", kind)).render_derived()

@@ -20,6 +20,7 @@ from digest.catalogue.topics import Tree
 from digest.catalogue.versions import bump
 from digest.errors import UsageError
 from digest.models import Article, ArticleTopic, StoryEdit, StoryMember
+from digest.sql import one_of
 from digest.types import ArticleStatus, StoryPiece, StoryPlace, StoryRule
 
 _articles: Table = Article.__table__  # type: ignore[assignment]
@@ -33,10 +34,8 @@ Pairs = list[tuple[int, int]]
 
 def pieces(session: Session, articles: Iterable[int]) -> list[StoryPiece]:
     """These articles as grouping sees them."""
-    found: list[StoryPiece] = []
-    for part in chunks(sorted(set(articles))):
-        found += map(_piece, session.execute(_pieces().where(Article.id.in_(part))))
-    return found
+    wanted = sorted(set(articles))
+    return list(map(_piece, session.execute(_pieces().where(one_of(session, Article.id, wanted))))) if wanted else []
 
 
 def pieces_between(session: Session, low: datetime, high: datetime) -> list[StoryPiece]:
@@ -59,10 +58,8 @@ def _piece(row: Row[*tuple[Any, ...]]) -> StoryPiece:
 
 
 def bodies(session: Session, articles: Sequence[int]) -> dict[int, str]:
-    found: dict[int, str] = {}
-    for part in chunks(articles):
-        found.update(session.execute(select(Article.id, Article.body_text).where(Article.id.in_(part))).all())
-    return found
+    query = select(Article.id, Article.body_text).where(one_of(session, Article.id, articles))
+    return dict(session.execute(query).all())
 
 
 def edits(session: Session, articles: Sequence[int]) -> tuple[Pairs, Pairs]:
@@ -70,21 +67,17 @@ def edits(session: Session, articles: Sequence[int]) -> tuple[Pairs, Pairs]:
     if session.scalar(select(StoryEdit.article_id).limit(1)) is None:  # of most sites
         return [], []
     merged, split = set[tuple[int, int]](), set[tuple[int, int]]()
-    for part in chunks(articles):
-        either = or_(StoryEdit.article_id.in_(part), StoryEdit.other_id.in_(part))
-        for a, b, kind in session.execute(
-            select(StoryEdit.article_id, StoryEdit.other_id, StoryEdit.kind).where(either)
-        ):
-            (merged if kind == "merge" else split).add((a, b))
+    edit = StoryEdit
+    either = or_(one_of(session, edit.article_id, articles), one_of(session, edit.other_id, articles))
+    for a, b, kind in session.execute(select(edit.article_id, edit.other_id, edit.kind).where(either)):
+        (merged if kind == "merge" else split).add((a, b))
     return sorted(merged), sorted(split)
 
 
 def members_of(session: Session, stories: Iterable[int]) -> list[int]:
     """The articles of these stories."""
-    found: list[int] = []
-    for part in chunks(sorted(set(stories))):
-        found += session.scalars(select(Article.id).where(Article.story_id.in_(part)))
-    return found
+    wanted = sorted(set(stories))
+    return list(session.scalars(select(Article.id).where(one_of(session, Article.story_id, wanted)))) if wanted else []
 
 
 # ----------------------------------------------------------------------------- to write
@@ -92,15 +85,13 @@ def members_of(session: Session, stories: Iterable[int]) -> list[int]:
 
 def move(session: Session, places: Mapping[int, StoryPlace], at: datetime) -> list[int]:
     """Put articles into their stories; feeds of their topics are told. Returns those whose story is another now."""
-    before: dict[int, int] = {}
-    for part in chunks(sorted(places)):
-        before.update(session.execute(select(Article.id, Article.story_id).where(Article.id.in_(part))).all())
+    there = select(Article.id, Article.story_id).where(one_of(session, Article.id, sorted(places)))
+    before = dict(session.execute(there).all())
     moved = [a for a in sorted(before) if before[a] != places[a].story]
     if moved:
         statement = update(_articles).where(_articles.c.id == bindparam("article")).values(story_id=bindparam("story"))
         session.execute(statement, [{"article": a, "story": places[a].story} for a in moved])
-    for part in chunks(sorted(before)):
-        session.execute(delete(_members).where(_members.c.article_id.in_(part)))
+    session.execute(delete(_members).where(one_of(session, _members.c.article_id, sorted(before))))
     rows = [
         {"article_id": a, "matched_id": places[a].matched, "rule": str(rule), "at": at}
         for a in sorted(before)
@@ -113,13 +104,9 @@ def move(session: Session, places: Mapping[int, StoryPlace], at: datetime) -> li
 
 
 def _tell_feeds(session: Session, articles: Sequence[int]) -> None:
-    topics: set[int] = set()
-    for part in chunks(articles):
-        topics.update(
-            session.scalars(select(ArticleTopic.topic_id).where(ArticleTopic.article_id.in_(part)).distinct())
-        )
     if articles:
-        bump(session, Tree.load(session).all_up(topics))
+        named = select(ArticleTopic.topic_id).where(one_of(session, ArticleTopic.article_id, articles)).distinct()
+        bump(session, Tree.load(session).all_up(session.scalars(named)))
 
 
 def say_same(session: Session, articles: Sequence[int], at: datetime) -> None:

@@ -26,7 +26,7 @@ from digest.catalogue.shared import chunks, take_turn
 from digest.catalogue.topics import Tree, count_spellings, ensure_topics, tidy
 from digest.catalogue.versions import bump, bump_all
 from digest.models import Article, ArticleAlias, ArticleAuthor, ArticleTopic, Source, Topic
-from digest.sql import insert_many
+from digest.sql import given, insert_many, one_of
 from digest.text import slugify, strip_controls
 from digest.types import ArticleStatus, CleanArticle, RawArticle, TopicKind, TopicRef
 
@@ -230,23 +230,23 @@ def _owners(session: Session, names: Iterable[Names]) -> dict[Name, int]:
         wanted.setdefault((name.scope, name.kind), set()).add(name.value)
     owners: dict[Name, int] = {}
     for (scope, kind), values in sorted(wanted.items()):
-        for part in chunks(sorted(values)):
-            query = select(ArticleAlias.value, ArticleAlias.article_id).where(
-                ArticleAlias.scope == scope, ArticleAlias.kind == kind, ArticleAlias.value.in_(part)
-            )
-            owners.update((Name(scope, kind, value), article) for value, article in session.execute(query))
+        each, alias = given(session, sorted(values)), ArticleAlias
+        # asked once a name: while a first import goes on no planner knows how many rows there are by now
+        owner = select(alias.article_id).where(alias.scope == scope, alias.kind == kind, alias.value == each.c.value)
+        for value, article in session.execute(select(each.c.value, owner.scalar_subquery())):
+            if article is not None:
+                owners[Name(scope, kind, value)] = article
     return owners
 
 
 def _known(session: Session, ids: Sequence[int]) -> dict[int, _Known]:
-    known: dict[int, _Known] = {}
-    for part in chunks(ids):
-        a = Article
-        query = select(
-            a.id, a.source_id, a.content_hash, a.status, a.published_at, a.eligible_at, a.updated_at, a.first_seen_at
-        )
-        known.update((row.id, _Known(*row[1:])) for row in session.execute(query.where(a.id.in_(part))))
-    return known
+    if not ids:
+        return {}
+    a = Article
+    query = select(
+        a.id, a.source_id, a.content_hash, a.status, a.published_at, a.eligible_at, a.updated_at, a.first_seen_at
+    )
+    return {row.id: _Known(*row[1:]) for row in session.execute(query.where(one_of(session, a.id, ids)))}
 
 
 def _sort_out(
@@ -444,10 +444,9 @@ def _link_topics(
 
 def _topics_of(session: Session, ids: Sequence[int]) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
-    for part in chunks(ids):
-        query = select(ArticleTopic.article_id, ArticleTopic.topic_id).where(ArticleTopic.article_id.in_(part))
-        for article, topic in session.execute(query):
-            found.setdefault(article, []).append(topic)
+    query = select(ArticleTopic.article_id, ArticleTopic.topic_id)
+    for article, topic in session.execute(query.where(one_of(session, ArticleTopic.article_id, ids))) if ids else ():
+        found.setdefault(article, []).append(topic)
     return found
 
 

@@ -32,7 +32,9 @@ log = logging.getLogger(__name__)
 #: So many are cleaned here before a child is started: it takes half a second to come up.
 ALONE = 500
 _BATCH = 25
-_AHEAD = 4  # batches on their way: the child must not wait, and memory stays flat
+# On their way at a time: enough for the child to be at work while this process stores some 500, and memory stays flat.
+_AHEAD = 24
+_AHEAD_CHARS = 5_000_000
 _CODE = Path(__file__).resolve().parents[2]  # from here the child imports the very code that runs
 
 Item = RawArticle | Skipped
@@ -77,7 +79,7 @@ def _in_a_child(items: Iterator[Item]) -> Iterator[Result]:
     ahead, child, failure = deque[list[Item]](), _Child(), None
     try:
         while True:
-            while failure is None and len(ahead) < _AHEAD:
+            while failure is None and len(ahead) < _AHEAD and sum(map(_weight, ahead)) < _AHEAD_CHARS:
                 batch, failure = _batch(items)
                 if not batch:
                     break
@@ -110,6 +112,10 @@ def _batch(items: Iterator[Item]) -> tuple[list[Item], Exception | None]:
     return batch, None
 
 
+def _weight(batch: list[Item]) -> int:
+    return sum(len(item.body_html) for item in batch if isinstance(item, RawArticle))
+
+
 def _singly(item: Item) -> CleanArticle | Skipped:
     """Clean an article in a child of its own."""
     if isinstance(item, Skipped):
@@ -124,37 +130,44 @@ def _singly(item: Item) -> CleanArticle | Skipped:
 
 
 class _Child:
-    """The process, and a thread that takes what it answers, so that neither side waits for the other to read."""
+    """The process, and two threads that hand in and take out, so that neither side waits for the other to read."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "digest.text.apart"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_CODE
         )
+        self._given: queue.SimpleQueue[list[Item] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[list[CleanArticle | Skipped] | None] = queue.SimpleQueue()
-        self._listener = threading.Thread(target=self._listen, name="cleaned articles", daemon=True)
-        self._listener.start()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._hand_in, self._take_out)]
+        for thread in self._threads:
+            thread.start()
 
     def send(self, batch: Sequence[Item]) -> None:
         """What no cleaning asks for stays here."""
-        assert self._process.stdin is not None
-        given = [replace(i, authors=(), topics=(), assigned=()) if isinstance(i, RawArticle) else i for i in batch]
-        with contextlib.suppress(BrokenPipeError):  # `receive` will tell
-            pickle.dump(given, self._process.stdin, pickle.HIGHEST_PROTOCOL)
-            self._process.stdin.flush()
+        bare = [replace(i, authors=(), topics=(), assigned=()) if isinstance(i, RawArticle) else i for i in batch]
+        self._given.put(bare)
 
     def receive(self) -> list[CleanArticle | Skipped] | None:
         """The results of the batch that was sent first; None if the child is no more."""
         return self._answers.get()
 
     def close(self) -> None:
+        self._process.kill()  # it holds nothing, and one that hangs would never see the end of its input
+        self._process.wait()
+        self._given.put(None)
+        for thread in self._threads:
+            thread.join()
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()  # type: ignore[union-attr]
-        self._process.kill()  # it holds nothing; one that hangs would never see the end of its input
-        self._process.wait()
-        self._listener.join()
         self._process.stdout.close()  # type: ignore[union-attr]
 
-    def _listen(self) -> None:
+    def _hand_in(self) -> None:
+        with contextlib.suppress(OSError):  # `receive` will tell
+            while (batch := self._given.get()) is not None:
+                pickle.dump(batch, self._process.stdin, pickle.HIGHEST_PROTOCOL)  # type: ignore[arg-type]
+                self._process.stdin.flush()  # type: ignore[union-attr]
+
+    def _take_out(self) -> None:
         with contextlib.suppress(EOFError, pickle.UnpicklingError, OSError):
             while True:
                 self._answers.put(pickle.load(self._process.stdout))  # type: ignore[arg-type]  # noqa: S301 — our own
