@@ -6,6 +6,7 @@ import asyncio
 import csv
 import email
 import email.policy
+import html
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -71,7 +73,12 @@ class Shell:
 
     def __init__(self, folder: Path, **environ: str) -> None:
         (folder / "empty.toml").touch()
-        self.environ = {"DIGEST_CONFIG": str(folder / "empty.toml"), "DIGEST_DATA_DIR": str(folder), **environ}
+        self.environ = {
+            "DIGEST_CONFIG": str(folder / "empty.toml"),
+            "DIGEST_DATA_DIR": str(folder),
+            "CHROMIUM": "",
+            **environ,
+        }
 
     def __call__(self, *words: str, code: int = 0, input: str | None = None, **environ: str) -> Said:
         result = CliRunner().invoke(cli, words, env={**self.environ, **environ}, input=input)
@@ -287,6 +294,8 @@ def running_server(defer: str = "") -> Iterator[int]:
 
 # ----------------------------------------------------------------------------- preview
 
+EDITION_FILES = {"edition.html", "edition.txt", "edition.eml", "edition.json"}
+
 
 def test_a_preview_writes_its_files_for_everybody_to_read_and_changes_nothing(full: Shell, tmp_path: Path) -> None:
     before = full("editions", "list", "--json").out
@@ -296,7 +305,7 @@ def test_a_preview_writes_its_files_for_everybody_to_read_and_changes_nothing(fu
     finally:
         os.umask(umask)
     files = {p.name: p for p in (tmp_path / "new/preview").iterdir()}
-    assert set(files) == {"edition.html", "edition.txt", "edition.eml", "edition.json"}
+    assert set(files) == EDITION_FILES
     assert {p.stat().st_mode & 0o777 for p in files.values()} == {0o644}
     assert {(tmp_path / f).stat().st_mode & 0o777 for f in ("new", "new/preview")} == {0o755}
     assert json.loads(files["edition.json"].read_bytes()) == said.row
@@ -304,6 +313,19 @@ def test_a_preview_writes_its_files_for_everybody_to_read_and_changes_nothing(fu
     assert mail["Subject"] == said.row["subject"]
     assert said.row["picks"][0]["title"] in files["edition.txt"].read_text()
     assert full("editions", "list", "--json").out == before
+
+
+def test_a_preview_is_shown_on_one_page_or_its_path_told(
+    full: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    headless = dict.fromkeys(("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"), "")
+    said = full("preview", "africa", "--at", AT, "--open", "--json", **headless)
+    page = Path(said.err.splitlines()[-1].removeprefix("there is no screen here to show it on; open ").split()[0])
+    assert page.is_relative_to(tmp_path)
+    assert {p.name for p in page.parent.iterdir()} == {*EDITION_FILES, "index.html"}
+    assert said.row["subject"] in html.unescape(page.read_text())
+    assert said.err.count("no screenshots: ") == 1
 
 
 def test_a_preview_of_nothing_says_why_and_leaves_no_old_mail_lying_about(full: Shell, tmp_path: Path) -> None:

@@ -298,14 +298,21 @@ _FILES = ("edition.html", "edition.txt", "edition.eml", "edition.json")
 @click.argument("slug")
 @at_option
 @click.option("--for", "email", metavar="EMAIL", help="As this reader gets it. Default: what nobody has had yet.")
-@click.option("--out", "folder", type=FOLDER, metavar="DIR", help="Write edition.html, .txt, .eml and .json there.")
+@click.option(
+    "--out",
+    "folder",
+    type=FOLDER,
+    metavar="DIR",
+    help="Write edition.html, .txt, .eml and .json there, and screenshots if Chromium is here.",
+)
+@click.option("--open", "shown", is_flag=True, help="Show all of it in the browser. Without --out: from a new folder.")
 @click.option("--why", is_flag=True, help="Every article that was looked at, and why it is in or out.")
 @fail_empty_option
 @json_option
 @pass_door
 def preview(
-    door: Door, slug: str, at: datetime | None, email: str | None, folder: Path | None, why: bool, fail_empty: bool,
-    out: Output,
+    door: Door, slug: str, at: datetime | None, email: str | None, folder: Path | None, shown: bool, why: bool,
+    fail_empty: bool, out: Output,
 ) -> int:  # fmt: skip
     """Show the next edition exactly as it would go out. Changes nothing."""
     from digest import editions
@@ -313,14 +320,19 @@ def preview(
     with door.app() as app:
         made = editions.preview(app.db, app.renderer, app.post, slug, at or now(), live=app.live, email=email)
     data = made.data | {key: [_candidate(c) for c in made.data[key]] for key in ("picks", "candidates")}
+    if shown and folder is None:
+        folder = _new_folder(slug)
     if folder is not None:
         _write(folder, made, data)
+        _write_pictures(folder, made, door)
     if out.as_json:
         out.line(data)
     else:
         _show_preview(data, why, made.rendered.text if made.rendered and folder is None and not why else "")
     if made.rendered is None:
         say(f"{slug} would send nothing: {_why_nothing(data)}")
+    elif shown and folder is not None:
+        _show(folder, made)
     return empty_or_ok(made.rendered is not None, fail_empty)
 
 
@@ -354,6 +366,43 @@ def _write(folder: Path, made: Any, data: Mapping[str, Any]) -> None:
             path.write_bytes(content)
             path.chmod(0o644)
             say(f"wrote {path}")
+
+
+def _new_folder(slug: str) -> Path:
+    import tempfile
+
+    return Path(tempfile.mkdtemp(prefix=f"digest-preview-{slug}-"))
+
+
+def _write_pictures(folder: Path, made: Any, door: Door) -> None:
+    """Screenshots, or one sentence why there are none; old ones don't stay beside a new mail."""
+    from digest.cli import browser
+    from digest.fetch import Fetcher
+
+    for name in (*browser.PICTURES, browser.OVERVIEW):
+        (folder / name).unlink(missing_ok=True)
+    if made.rendered is None or not made.rendered.html:
+        return
+    limits = door.settings().fetch.model_copy(update={"timeout_s": browser.PICTURE_S})
+    try:
+        for path in browser.take_pictures(made.rendered.html, folder, Fetcher(limits)):
+            say(f"wrote {path}")
+    except browser.NoPictures as e:
+        say(str(e))
+
+
+def _show(folder: Path, made: Any) -> None:
+    """All that was written, on one page in the person's browser; where there is no screen, its path."""
+    from digest.cli import browser
+
+    pictures = [name for name in browser.PICTURES if (folder / name).exists()]
+    page = folder / browser.OVERVIEW
+    page.write_text(browser.overview(made.rendered, pictures), "utf-8")
+    page.chmod(0o644)
+    if browser.show(page):
+        say(f"opened {page}")
+    else:
+        say(f"there is no screen here to show it on; open {page.absolute()} in a browser")
 
 
 _STORY = (
