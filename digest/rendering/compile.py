@@ -37,6 +37,8 @@ CPU_SECONDS = 20
 MEMORY_BYTES = 1 << 30
 _JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.S)
 _INLINE_STYLE = re.compile(r"""<mj-style\s[^>]*\binline\s*=\s*["']inline["'][^>]*>(.*?)</mj-style\s*>""", re.S)
+# A screen reader jumps to what is the main thing on a page; MJML says only that it is an article
+_ARTICLE = re.compile(r'(<body\b[^>]*>)(<div\b[^>]*\brole="article".*)(</body>)', re.S)
 # MJML ignores the document's direction on columns; left to right is written into each of them
 _COLUMN_DIRECTION = "text-align:left;direction:ltr;"
 
@@ -57,6 +59,7 @@ def compile_mjml(name: str, source: str) -> str:
         raise RenderError(f"{name}: MJML does not compile: {_first_words(error)}") from error
     html = html.replace("<!doctype html>", "<!DOCTYPE html>", 1)  # the inliner drops a lower-case one
     html = html.replace(_COLUMN_DIRECTION, "text-align:{{start}};direction:{{dir}};")
+    html = _ARTICLE.sub(r'\1<div role="main">\2</div>\3', html)
     guard_again = _Guard(html)
     html = guard.restored(name, guard_again.restored(name, inline(guard_again.protected, "\n".join(styles))))
     html = re.sub(r"\n\s+", "\n", html)  # the template's indentation is for its readers, not for the wire

@@ -138,11 +138,16 @@ def story_values(
         "form": form,
         "kicker": clean(lead.category, 80) if kicker else "",
         "byline": byline(lead.authors, words),
-        "date": words.short_date(lead.published_at, view.local_date) if lead.published_at else "",
+        "date": _together(words.short_date(lead.published_at, view.local_date)) if lead.published_at else "",
         "brief": cut_sentence(clean(lead.excerpt, MAX_EXCERPT), MAX_BRIEF),
         "picture": picture(lead.image),
         "also": [article_values(article, link) for article in story.also[:MAX_ALSO]],
     }
+
+
+def _together(date: str) -> str:
+    """No line ends between a day and its month."""
+    return date.replace(" ", "\u00a0")
 
 
 def article_values(article: ArticleCard, link: Callable[[str], str] = safe_url) -> dict[str, Any]:
