@@ -32,16 +32,26 @@ _INTRO = {
     "de": "Guten Morgen. Der Hafen ist **wieder frei**, und wer zahlt, ist die [Frage](https://news.example/q).",
     "ar": "صباح الخير. الميناء **مفتوح من جديد**، ويبقى [السؤال](https://news.example/q) عمّن يدفع.",
 }
+_SPONSOR = {
+    "en": "**Acme** keeps the lights on. [Look inside](https://acme.example/)",
+    "de": "**Acme** lässt das Licht an. [Hineinschauen](https://acme.example/)",
+    "ar": "**أكمي** تُبقي الأنوار مضاءة. [ألقِ نظرة](https://acme.example/)",
+}
+_CLOSING = {"en": "*Until tomorrow.*", "de": "*Bis morgen.*", "ar": "*إلى الغد.*"}
+_FOOTER = {"en": ("About us", "Privacy"), "de": ("Impressum", "Datenschutz"), "ar": ("من نحن", "الخصوصية")}
 
 
-def view(language: str, layout: str = "cards", **changes: object) -> EditionView:
+def view(language: str, layout: str = "cards", pictures: str = PICTURES, **changes: object) -> EditionView:
+    about, privacy = _FOOTER[language]
     brand = replace(
         BRAND, language=language,
+        logo_url=f"{pictures}/logo-day-360x72.svg", logo_dark_url=f"{pictures}/logo-night-360x72.svg", logo_width=180,
         social_links=(("Mastodon", "https://social.example/@news"), ("Bluesky", "https://sky.example/news")),
+        footer_links=((about, "https://news.example/about"), (privacy, "https://news.example/privacy")),
     )  # fmt: skip
     said = {
         "brand": brand, "layout": layout, "digest_name": _NAMES[language], "intro": _INTRO[language],
-        "sponsor": "**Acme** keeps the lights on. [Look inside](https://acme.example/)", "closing": "*Until tomorrow.*",
+        "sponsor": _SPONSOR[language], "closing": _CLOSING[language],
     }  # fmt: skip
     return replace(VIEW, **said | changes)  # type: ignore[arg-type]
 
@@ -89,7 +99,7 @@ def sections(language: str, count: int, pictures: str = PICTURES) -> tuple[Secti
 
 
 def mail(layout: str, language: str, count: int, pictures: str = PICTURES, **changes: object) -> RenderedVariant:
-    dressed = Renderer().layout(layout).open(view(language, layout, **changes), Dress(language))
+    dressed = Renderer().layout(layout).open(view(language, layout, pictures, **changes), Dress(language))
     return dressed.assemble(sections(language, count, pictures), had=3)
 
 

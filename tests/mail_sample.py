@@ -59,6 +59,18 @@ def sections(pictures: str = "https://news.example/pictures") -> tuple[Section, 
     )
 
 
+def _logo(name: str, width: int, height: int) -> str:
+    """A mark of two leaves and a word, for light paper or, with ``night`` in its name, for dark."""
+    ink, leaf = ("#f2f4f5", "#7fb2e5") if "night" in name else ("#17191c", "#0b5fad")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 180 36">'
+        f'<path fill="{leaf}" d="M4 32V16A12 12 0 0 1 16 4h2v16A12 12 0 0 1 6 32zM20 32V20A12 12 0 0 1 32 8v12'
+        f'a12 12 0 0 1-12 12z"/><path fill="{ink}" d="M44 10h6v16h-6zM54 10h16v5h-16zM54 20h12v6h-12zM74 10h6v16h-6z'
+        f"M84 10h16v16h-16zM104 10h6v16h-6zM114 10h18v5h-18zM114 20h18v6h-18zM136 10h6v16h-6zM146 10h14v16h-14z"
+        f'M164 10h6v16h-6z"/></svg>'
+    )
+
+
 def _drawing(name: str, width: int, height: int) -> str:
     """A calm landscape of layered hills, its colours from the name."""
     seed = hashlib.sha256(name.encode()).digest()
@@ -88,10 +100,11 @@ def picture_server() -> Iterator[str]:
         def do_GET(self) -> None:
             name = self.path.rpartition("/")[2].removesuffix(".svg")
             try:
-                width, height = map(int, name.partition("-")[2].split("x"))
+                width, height = map(int, name.rpartition("-")[2].split("x"))
             except ValueError:
                 return self.send_error(404)
-            body = _drawing(name, width, height).encode()
+            draw = _logo if name.startswith("logo") else _drawing
+            body = draw(name, width, height).encode()
             self.send_response(200)
             self.send_header("Content-Type", "image/svg+xml")
             self.send_header("Content-Length", str(len(body)))
