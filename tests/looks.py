@@ -3,7 +3,8 @@
 Owns the looking (what a browser says of a mail, its picture, what axe finds), contact sheets of many pictures, and the
 reference pictures that later ones are compared with. What must hold of what was seen is the tests' business.
 
-`./run looks` (this module's `main`) brings up to date what is drawn from the templates: the references and the gallery.
+`./run looks` (this module's `main`) brings up to date what is drawn from the templates: the references, the gallery
+and the table of docs/clients.md.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from PIL import Image, ImageChops, ImageDraw
 from pixelmatch.contrib.PIL import pixelmatch
 from playwright.sync_api import Page, sync_playwright
 
-from tests import blocks, mail_gallery
+from tests import blocks, clients, mail_gallery
 from tests.mail_sample import picture_server
 
 # Text against what is painted behind it, as WCAG 2.2 §1.4.3 counts; hidden text (the preheader) is not looked at.
@@ -245,7 +246,15 @@ def _draw_references(eyes: Eyes) -> None:
             picture.save(reference_path(layout, *look), optimize=True)
 
 
+def _write_clients() -> None:
+    page = _ROOT / "docs" / "clients.md"
+    head, mark, rest = page.read_text("utf-8").partition("<!-- features -->\n")
+    end = rest[rest.index("<!-- end -->") :]
+    page.write_text(head + mark + clients.told(clients.used_by_shipped()) + end, "utf-8")
+
+
 def main(chromium: str) -> None:
+    _write_clients()
     with eyes(chromium) as looking:
         _draw_references(looking)
         _draw_gallery(looking)
