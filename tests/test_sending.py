@@ -119,6 +119,7 @@ def claim(office: Office, granted: int) -> ledger.batches.Claimed:
     assert got is not None
     batch, _ = got
     store.group([Move(batch, granted, False)], [], batch.recipients[:granted])
+    store.rest()
     return batch
 
 
@@ -161,6 +162,7 @@ def test_answers_before_the_crash_count_and_are_not_sent_again(database: Databas
     store.group([Move(batch, 4, False)], [], batch.recipients[:4])
     said = Outcome(Result.ACCEPTED, 250)
     store.group([Move(batch, 6, False)], [Answer(r, said) for r in batch.recipients[:3]], batch.recipients[4:6])
+    store.rest()
     end_leases(database)
     office.send()
     assert sum(arrivals(office, addresses)) == 7
@@ -214,6 +216,22 @@ def test_a_stale_answer_after_another_worker_ended_the_delivery_is_a_lost_lease(
     with pytest.raises(LeaseLost):
         store.group([Move(batch, 4, False)], [Answer(r, said) for r in batch.recipients[:4]], batch.recipients[4:6])
     assert office.counts(edition) == {"accepted": 10}
+
+
+def test_a_lease_lost_on_one_batch_writes_nothing_for_the_others(database: Database) -> None:
+    office, _, _ = released(database, readers=10)
+    store = office.store()
+    got = store.claim()
+    assert got is not None
+    batch, stale = got[0], replace(got[0], fence=got[0].fence - 1)
+    said = Outcome(Result.ACCEPTED, 250)
+    store.group([Move(batch, 4, False)], [], batch.recipients[:4])
+    moves, answers = [Move(batch, 8, False), Move(stale, 1, False)], [Answer(r, said) for r in batch.recipients[:4]]
+    with pytest.raises(LeaseLost):
+        store.group(moves, answers, batch.recipients[4:8])
+    with database.reading() as session:
+        assert session.scalars(select(m.Batch.wire_to)).one() == 4
+        assert session.scalar(select(func.count()).select_from(m.Attempt)) == 0
 
 
 def test_a_dead_process_of_this_host_is_seen_at_once(database: Database) -> None:

@@ -169,10 +169,11 @@ def test_two_workers_that_end_their_batches_at_once_both_put_off_what_was_deferr
         [reader] = batch.recipients
         answer = ledger.batches.Answer(reader, Outcome(Result.DEFERRED, 451))
         with database.transaction() as session:
-            ledger.batches.group(
-                session, worker=worker, lease=lease, wait=wait, moves=[ledger.batches.Move(batch, 1, True)],
-                answers=[answer], granting=[],
-            )  # fmt: skip
+            moves = [ledger.batches.Move(batch, 1, True)]
+            ledger.batches.note(
+                session.connection(), worker=worker, lease=lease, moves=moves, answers=[answer], granting=[]
+            )
+            ledger.batches.close(session, moves, wait)
             if wait_there:
                 written.wait()
                 time.sleep(0.3)  # the other one looks for a number meanwhile

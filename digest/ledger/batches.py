@@ -5,7 +5,7 @@ all three, and a count that does not fit means that another worker has taken ove
 committed before a recipient may be written to a socket, so that after a crash the granted recipients without an answer
 are exactly those that may have had the mail.
 
-    claim ──► group … group ──► done            answers, grants and lease move together, one commit a group
+    claim ──► note … note ──► close             answers, grants and lease move together, one commit a group
        ▲         │  └► hand_back                SIGTERM: what was not answered waits for the next claim
        └─ lease ended, or its process is gone: granted without an answer → `uncertain`, then resend or hold
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, insert, not_, or_, select, text, update
+from sqlalchemy import Connection, func, insert, not_, or_, select, text, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
@@ -26,7 +26,7 @@ from digest.db import clock
 from digest.errors import LeaseLost
 from digest.ledger import hotpath
 from digest.ledger.history import pack_ids, pack_ordinals, unpack_ids, unpack_ordinals
-from digest.models import Attempt, Batch, Edition, Subscriber, Subscription
+from digest.models import Attempt, Batch, Edition
 from digest.types import TERMINAL, EditionStatus, Outcome, Result
 
 #: (number of the coming retry, batch id) → how long a deferred delivery waits before it.
@@ -67,11 +67,19 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """How far a batch has got: ``wire_to`` recipients granted; ``finished``: all of them answered, none left."""
+    """How far a batch has got: ``wire_to`` recipients granted; ``finished``: all of them answered, none left.
+
+    ``again``: some of its answers were not final, so that what is left of it has to be looked for.
+    """
 
     batch: Claimed
     wire_to: int
     finished: bool
+    again: bool = True
+
+    @property
+    def closes(self) -> bool:
+        return self.finished and self.again
 
 
 def leaseholders(session: Session) -> Sequence[str]:
@@ -253,50 +261,48 @@ def _settle(
 
 def _addresses(session: Session, digest_id: int, ids: Sequence[int]) -> dict[int, tuple[str, int]]:
     """Subscriber → (address as given, subscription id)."""
-    rows = session.execute(
-        select(Subscriber.id, Subscriber.address, Subscription.id)
-        .join(Subscription, Subscription.subscriber_id == Subscriber.id)
-        .where(Subscription.digest_id == digest_id, Subscriber.id.in_(list(ids)))
-    )
-    return {s: (address, subscription) for s, address, subscription in rows}
+    return hotpath.addresses(session.connection(), digest_id, ids)
 
 
 # ----------------------------------------------------------------------------- groups
 
 
-def group(
-    session: Session,
+def note(
+    connection: Connection,
     *,
     worker: str,
     lease: timedelta,
-    wait: Wait,
     moves: Sequence[Move],
     answers: Sequence[Answer],
     granting: Sequence[Recipient],
 ) -> dict[Recipient, Outcome]:
     """One commit of a sender: lease and ``wire_to`` of every batch in hand, answers, and who may not be written to.
 
-    Returns the recipients of *granting* that must not go out, with what to record for them. Raises LeaseLost.
+    Returns the recipients of *granting* that must not go out, with what to record for them. Raises LeaseLost, and has
+    then written nothing. Batches that are finished by it are done; `close` then looks, in the same transaction, for
+    what is left of those that say so.
     """
     found = hotpath.write(
-        session,
+        connection,
         hotpath.Commit(
             worker=worker,
             lease=lease,
-            moves=[(move.batch.batch_id, move.batch.fence, move.wire_to) for move in moves],
+            moves=[(m.batch.batch_id, m.batch.fence, m.wire_to, m.finished) for m in moves],
             rows=[_answer_row(a, worker) for a in answers],  # the unique index refuses a second end
             granting=[(r.batch.edition_id, r.batch.digest_id, r.subscriber_id) for r in granting],
         ),
     )
     if found.moved != len(moves):
         raise LeaseLost("a batch was taken over by another worker")
-    for move in moves:
-        if move.finished:
-            batch = session.get_one(Batch, move.batch.batch_id, populate_existing=True)
-            batch.done, batch.leased_until = True, None
-            session.flush()
-            _requeue(session, session.get_one(Edition, batch.edition_id, populate_existing=True), batch, wait)
     return _refused(found, granting)
+
+
+def close(session: Session, moves: Sequence[Move], wait: Wait) -> None:
+    """What was deferred in batches that are finished makes new ones."""
+    for move in moves:
+        if move.closes:
+            batch = session.get_one(Batch, move.batch.batch_id, populate_existing=True)
+            _requeue(session, session.get_one(Edition, batch.edition_id, populate_existing=True), batch, wait)
 
 
 def _lost(batch: Claimed) -> LeaseLost:

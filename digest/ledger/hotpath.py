@@ -1,8 +1,8 @@
-"""A sender's commit in hand-written statements: they run for every few dozen mails.
+"""A sender's commit in hand-written statements: they run for every few dozen mails. And the addresses of a batch.
 
-On PostgreSQL it is one statement, because each further one is a round trip that the connections wait for; on SQLite,
-where there are none to save, four. Through the expression language the same commit costs twice the CPU. What they mean
-is `digest.ledger.batches`.
+On PostgreSQL a commit is one statement, because each further one is a round trip that the connections wait for; on
+SQLite, where there are none to save, four. Through the expression language the same commit costs twice the CPU. What
+they mean is `digest.ledger.batches`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
-from sqlalchemy.orm import Session
 
 #: month, edition, subscriber, attempt, outcome, code, enhanced, text, address, batch, worker
 AttemptRow = tuple[int, int, int, int, str, int | None, str | None, str, str, int, str]
@@ -21,11 +20,11 @@ AttemptRow = tuple[int, int, int, int, str, int | None, str | None, str, str, in
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """``moves``: (batch, fence, wire_to); ``granting``: (edition, digest, subscriber)."""
+    """``moves``: (batch, fence, wire_to, whether it is done); ``granting``: (edition, digest, subscriber)."""
 
     worker: str
     lease: timedelta
-    moves: Sequence[tuple[int, int, int]]
+    moves: Sequence[tuple[int, int, int, bool]]
     rows: Sequence[AttemptRow]
     granting: Sequence[tuple[int, int, int]]
 
@@ -40,12 +39,12 @@ class Found:
     wanted: frozenset[int]
 
 
-def write(session: Session, commit: Commit) -> Found:
+def write(connection: Connection, commit: Commit) -> Found:
     """Move ``wire_to`` and leases under their fences, insert attempts, look again at who is granted.
 
-    Where a fence does not hold nothing is inserted: another worker may have ended those deliveries already.
+    Where a fence does not hold nothing is recorded: another worker may have ended those deliveries already. On
+    PostgreSQL nothing at all is written then, so that this may be the whole of a transaction; on SQLite roll back.
     """
-    connection = session.connection()
     return _on_sqlite(connection, commit) if connection.dialect.name == "sqlite" else _on_postgresql(connection, commit)
 
 
@@ -56,33 +55,38 @@ _COLUMNS = (
 )
 _TYPES = ("int", "bigint", "bigint", "int", "text", "smallint", "text", "text", "text", "bigint", "text")
 _VALUES = ", ".join(f"(a ->> {place})::{kind}" for place, kind in enumerate(_TYPES))
-# Rows go as JSON, which the driver need not look into: as arrays they cost it half of the commit.
+# Rows go as JSON, which the driver need not look into: as arrays they cost it half of the commit. Who is wanted is
+# asked reader by reader, by key: joined, a table whose size the server does not know yet is read whole each time.
 _ALL = f"""
 WITH moves AS (
-    SELECT (m ->> 0)::bigint AS id, (m ->> 1)::int AS fence, (m ->> 2)::int AS wire_to
+    SELECT (m ->> 0)::bigint AS id, (m ->> 1)::int AS fence, (m ->> 2)::int AS wire_to, (m ->> 3)::boolean AS done
     FROM jsonb_array_elements(%s::jsonb) AS m
+), held AS (
+    SELECT b.id, m.wire_to, m.done FROM batches b JOIN moves m ON b.id = m.id
+    WHERE b.worker = %s AND b.attempt = m.fence AND NOT b.done FOR UPDATE OF b
 ), moved AS (
-    UPDATE batches b SET wire_to = m.wire_to, leased_until = clock_timestamp() + %s
-    FROM moves m WHERE b.id = m.id AND b.worker = %s AND b.attempt = m.fence AND NOT b.done RETURNING b.id
+    UPDATE batches b SET wire_to = h.wire_to, done = h.done,
+        leased_until = CASE WHEN NOT h.done THEN clock_timestamp() + %s::interval END FROM held h
+    WHERE b.id = h.id AND (SELECT count(*) FROM held) = (SELECT count(*) FROM moves)
 ), told AS (
     INSERT INTO attempts ({_COLUMNS}) SELECT {_VALUES}, clock_timestamp() FROM jsonb_array_elements(%s::jsonb) AS a
-    WHERE (SELECT count(*) FROM moved) = (SELECT count(*) FROM moves)
+    WHERE (SELECT count(*) FROM held) = (SELECT count(*) FROM moves)
 ), granting AS (
     SELECT (g ->> 0)::bigint AS edition, (g ->> 1)::bigint AS digest, (g ->> 2)::bigint AS subscriber, place
     FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS given(g, place)
 )
-SELECT (SELECT count(*) FROM moved),
+SELECT (SELECT count(*) FROM held),
     (SELECT json_object_agg(e.id, e.status) FROM editions e WHERE e.id IN (SELECT edition FROM granting)),
-    (SELECT array_agg(g.place) FROM granting g
-        JOIN subscriptions u ON u.digest_id = g.digest AND u.subscriber_id = g.subscriber
-        JOIN subscribers s ON s.id = u.subscriber_id
-        WHERE u.status = 'active' AND NOT EXISTS (SELECT 1 FROM suppressions p WHERE p.address_key = s.address_key))
+    (SELECT array_agg(g.place) FROM granting g WHERE (
+        SELECT u.status = 'active' AND NOT EXISTS (SELECT 1 FROM suppressions p WHERE p.address_key = s.address_key)
+        FROM subscriptions u JOIN subscribers s ON s.id = u.subscriber_id
+        WHERE u.digest_id = g.digest AND u.subscriber_id = g.subscriber))
 """
 
 
 def _on_postgresql(connection: Connection, commit: Commit) -> Found:
     moves, rows, granting = map(json.dumps, (commit.moves, commit.rows, commit.granting))
-    values = (moves, commit.lease, commit.worker, rows, granting)
+    values = (moves, commit.worker, commit.lease, rows, granting)
     moved, statuses, wanted = connection.exec_driver_sql(_ALL, values).one()
     named = {int(edition): status for edition, status in (statuses or {}).items()}
     return Found(moved, named, frozenset(place - 1 for place in wanted or ()))
@@ -90,7 +94,10 @@ def _on_postgresql(connection: Connection, commit: Commit) -> Found:
 
 # ----------------------------------------------------------------------------- SQLite
 
-_ADVANCE = "UPDATE batches SET wire_to = ?, leased_until = ? WHERE id = ? AND worker = ? AND attempt = ? AND NOT done"
+_ADVANCE = (
+    "UPDATE batches SET wire_to = ?, done = ?, leased_until = ?"
+    " WHERE id = ? AND worker = ? AND attempt = ? AND NOT done"
+)
 _RECORD = f"INSERT INTO attempts ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _STATUS = "SELECT status FROM editions WHERE id = ?"
 _WANTED = (
@@ -104,8 +111,8 @@ def _on_sqlite(connection: Connection, commit: Commit) -> Found:
     now, run = datetime.now(UTC), connection.exec_driver_sql
     until, at = _text(now + commit.lease), _text(now)
     moved = 0
-    for batch, fence, wire_to in commit.moves:
-        moved += run(_ADVANCE, (wire_to, until, batch, commit.worker, fence)).rowcount
+    for batch, fence, wire_to, done in commit.moves:
+        moved += run(_ADVANCE, (wire_to, done, None if done else until, batch, commit.worker, fence)).rowcount
     if moved != len(commit.moves):
         return Found(moved, {}, frozenset())
     if commit.rows:
@@ -117,6 +124,25 @@ def _on_sqlite(connection: Connection, commit: Commit) -> Found:
         wanted |= {(digest, subscriber) for subscriber in run(_WANTED, (among, digest)).scalars()}
     places = (place for place, (_, digest, reader) in enumerate(commit.granting) if (digest, reader) in wanted)
     return Found(moved, statuses, frozenset(places))
+
+
+# ----------------------------------------------------------------------------- addresses
+
+_ADDRESSES = {
+    "postgresql": "SELECT s.id, s.address, s.subscription FROM unnest(%s::bigint[]) AS g(id) CROSS JOIN LATERAL ("
+    "SELECT s.id, s.address, u.id AS subscription FROM subscriptions u JOIN subscribers s ON s.id = u.subscriber_id"
+    " WHERE u.digest_id = %s AND u.subscriber_id = g.id OFFSET 0) AS s",  # OFFSET 0: reader by reader, as above
+    "sqlite": "SELECT s.id, s.address, u.id FROM json_each(?) g CROSS JOIN subscriptions u"
+    " ON u.subscriber_id = g.value AND u.digest_id = ? JOIN subscribers s ON s.id = u.subscriber_id",
+}
+
+
+def addresses(connection: Connection, digest: int, subscribers: Sequence[int]) -> dict[int, tuple[str, int]]:
+    """Subscriber → (address as given, subscription) of those who have one to that digest."""
+    dialect = connection.dialect.name
+    among = json.dumps(list(subscribers)) if dialect == "sqlite" else list(subscribers)
+    rows = connection.exec_driver_sql(_ADDRESSES[dialect], (among, digest))
+    return {subscriber: (address, subscription) for subscriber, address, subscription in rows}
 
 
 def _text(value: datetime) -> str:

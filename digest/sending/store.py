@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from digest import bounces, ledger
@@ -103,6 +104,7 @@ class LedgerStore:
         self._printers: dict[int, Printer] = {}
         self._prepared: dict[tuple[int, int], Prepared] = {}
         self._caps: dict[int, int] | None = None
+        self._line = database.line()
 
     def claim(self) -> tuple[Claimed, Mails] | None:
         """The next batch and what makes its mails. An edition that cannot be printed is paused with the reason."""
@@ -172,27 +174,40 @@ class LedgerStore:
     def group(
         self, moves: Sequence[Move], answers: Sequence[Answer], granting: Sequence[Recipient]
     ) -> dict[Recipient, Outcome]:
+        stop = self._refuse(answers)
+        if self._plain(moves, answers) and not stop:
+            with self._line.transaction() as connection:
+                return self._note(connection, moves, answers, granting)
         with self._db.transaction() as session:
-            refused = ledger.batches.group(
-                session,
-                worker=self.worker,
-                lease=self._lease,
-                wait=wait_before,
-                moves=moves,
-                answers=answers,
-                granting=granting,
-            )
+            refused = self._note(session.connection(), moves, answers, granting)
+            ledger.batches.close(session, moves, wait_before)
             if self._live:  # the capture server knows no reader
                 self._heed(session, answers)
-                self._stop_refused(session, answers)
+            for edition_id, reason in stop.items():
+                log.error("edition.refused edition=%d %s", edition_id, reason)
+                _pause(session, edition_id, reason)
             return refused
 
-    def _stop_refused(self, session: Session, answers: Sequence[Answer]) -> None:
-        """Pause an edition that the relay refuses."""
-        heard = [(answer.recipient.batch.edition_id, answer.outcome) for answer in answers]
-        for edition_id, reason in self._refusals.hear(heard).items():
-            log.error("edition.refused edition=%d %s", edition_id, reason)
-            _pause(session, edition_id, reason)
+    def _note(
+        self, connection: Connection, moves: Sequence[Move], answers: Sequence[Answer], granting: Sequence[Recipient]
+    ) -> dict[Recipient, Outcome]:
+        return ledger.batches.note(
+            connection, worker=self.worker, lease=self._lease, moves=moves, answers=answers, granting=granting
+        )
+
+    @staticmethod
+    def _plain(moves: Sequence[Move], answers: Sequence[Answer]) -> bool:
+        """Most commits: nothing has to be looked for afterwards, and no answer has further consequences."""
+        return not any(m.closes for m in moves) and not any(a.outcome.result is Result.REJECTED for a in answers)
+
+    def _refuse(self, answers: Sequence[Answer]) -> dict[int, str]:
+        """Editions that the relay refuses, which are to be paused, and why."""
+        if not self._live:
+            return {}
+        return self._refusals.hear((answer.recipient.batch.edition_id, answer.outcome) for answer in answers)
+
+    def rest(self) -> None:
+        self._line.close()
 
     def _heed(self, session: Session, answers: Sequence[Answer]) -> None:
         """What the relay refused for good may end more than this delivery."""

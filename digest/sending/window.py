@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from digest.delivery.transport import Envelope, Transport, Wakeable
 from digest.errors import DeliveryError
 from digest.ledger.batches import Answer, Claimed, Move, Recipient
-from digest.types import Outcome, Result
+from digest.types import TERMINAL, Outcome, Result
 
 HAND = 2  # batches in hand at most
 LOW = 250  # claim the next when fewer than this wait to be granted
@@ -54,7 +54,10 @@ class Mails(Protocol):
 
 
 class Store(Protocol):
-    """The ledger as the sender sees it; every call is one transaction. Raises LeaseLost where the fence fails."""
+    """The ledger as the sender sees it; every call is one transaction. Raises LeaseLost where the fence fails.
+
+    ``rest``: the run is over; let go of what was kept open for it.
+    """
 
     def claim(self) -> tuple[Claimed, Mails] | None: ...
 
@@ -64,15 +67,19 @@ class Store(Protocol):
 
     def hand_back(self, batch: Claimed, left: Sequence[Recipient]) -> None: ...
 
+    def rest(self) -> None: ...
+
 
 @dataclass(eq=False, slots=True)
 class Held:
-    """A batch in hand. ``granted``: how far wire_to stands; ``left``: recipients without a recorded outcome."""
+    """A batch in hand. ``granted``: how far wire_to stands; ``left``: recipients without a recorded outcome; ``again``:
+    some of its answers are not final, or may not have been under an earlier lease."""
 
     batch: Claimed
     mails: Mails
     granted: int = 0
     left: int = 0
+    again: bool = False
 
 
 @dataclass(slots=True)
@@ -122,20 +129,26 @@ class Sender:
         """
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] = self._loop.create_future()
-        with (
-            ThreadPoolExecutor(1, "digest-writer") as self._writer,
-            ThreadPoolExecutor(1, "digest-claimer") as self._claimer,
-            ThreadPoolExecutor(1, "digest-sealer") as self._sealer,
-        ):
-            self._want()
-            ticker = self._loop.create_task(self._tick(stop))
-            try:
-                await self._until_done()
-            finally:
-                ticker.cancel()
-                if self._pool:
-                    self._pool.abort()
+        try:
+            with (
+                ThreadPoolExecutor(1, "digest-writer") as self._writer,
+                ThreadPoolExecutor(1, "digest-claimer") as self._claimer,
+                ThreadPoolExecutor(1, "digest-sealer") as self._sealer,
+            ):
+                await self._at_work(stop)
+        finally:
+            self._store.rest()
         return self.sent
+
+    async def _at_work(self, stop: asyncio.Event | None) -> None:
+        self._want()
+        ticker = self._loop.create_task(self._tick(stop))
+        try:
+            await self._until_done()
+        finally:
+            ticker.cancel()
+            if self._pool:
+                self._pool.abort()
 
     async def _until_done(self) -> None:
         await self._done
@@ -198,7 +211,7 @@ class Sender:
             self._more = False
         else:
             batch, mails = got
-            held = Held(batch, mails, left=len(batch.recipients))
+            held = Held(batch, mails, left=len(batch.recipients), again=batch.fence > 1)
             self._hand.append(held)
             self._held[batch.batch_id] = held
             (self._unsealed if mails.seals else self._ahead).extend(batch.recipients)
@@ -266,11 +279,13 @@ class Sender:
         future.add_done_callback(lambda f: self._committed(f, len(answers), granting))
 
     def _moves(self) -> list[Move]:
-        return [Move(h.batch, h.granted, h.left == 0) for h in self._hand]
+        return [Move(h.batch, h.granted, h.left == 0, h.again) for h in self._hand]
 
     def _count(self, answers: Sequence[Answer]) -> None:
         for a in answers:
-            self._held[a.recipient.batch.batch_id].left -= 1
+            held = self._held[a.recipient.batch.batch_id]
+            held.left -= 1
+            held.again |= a.outcome.result not in TERMINAL
             self.sent.editions.add(a.recipient.batch.edition_id)
             self.sent.answers[a.outcome.result] += 1
 

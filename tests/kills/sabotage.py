@@ -19,7 +19,7 @@ from sqlalchemy import select, update
 from digest import ledger
 from digest import models as m
 from digest.delivery.smtp.connection import Connection
-from digest.ledger import batches, history
+from digest.ledger import batches, history, hotpath
 from digest.sending import LedgerStore, printer, window
 from digest.types import TERMINAL, Outcome, Result
 
@@ -87,12 +87,12 @@ def random_message_id(life: int, chance: random.Random) -> None:
 
 def no_lease(life: int, chance: random.Random) -> None:
     """Batches are read, never leased, and nobody is fenced."""
-    read, real = ledger.batches.claim, ledger.batches.group
+    read, real = ledger.batches.claim, ledger.batches.note
     mine: set[int] = set()
 
-    def unlease(claimed: batches.Claimed | None, session: Any) -> None:
+    def unlease(claimed: batches.Claimed | None, bound: Any) -> None:
         if claimed:
-            session.execute(update(m.Batch).where(m.Batch.id == claimed.batch_id).values(leased_until=None))
+            bound.execute(update(m.Batch).where(m.Batch.id == claimed.batch_id).values(leased_until=None))
 
     def claim(session: Any, *, exclude: Any = (), **rest: Any) -> Any:
         claimed = read(session, exclude={*exclude, *mine}, **rest)
@@ -100,18 +100,19 @@ def no_lease(life: int, chance: random.Random) -> None:
         unlease(claimed, session)
         return claimed
 
-    def group(session: Any, *, worker: str, moves: Any, answers: Any, **rest: Any) -> Any:
+    def note(connection: Any, *, worker: str, moves: Any, answers: Any, **rest: Any) -> Any:
         for move in moves:
             taken = {"worker": worker, "attempt": move.batch.fence, "done": False}
-            session.execute(update(m.Batch).where(m.Batch.id == move.batch.batch_id).values(taken))
-        ended = set(session.scalars(select(m.Attempt.subscriber_id).where(m.Attempt.outcome.in_(TERMINAL))))
+            connection.execute(update(m.Batch).where(m.Batch.id == move.batch.batch_id).values(taken))
+        recorded = select(m.Attempt.subscriber_id).where(m.Attempt.outcome.in_(TERMINAL))
+        ended = set(connection.execute(recorded).scalars())
         first = [a for a in answers if a.recipient.subscriber_id not in ended]
         unseen = [replace(move, wire_to=0) for move in moves]
-        refused = real(session, worker=worker, moves=unseen, answers=first, **rest)
-        unlease(moves[0].batch if moves else None, session)
+        refused = real(connection, worker=worker, moves=unseen, answers=first, **rest)
+        unlease(moves[0].batch if moves else None, connection)
         return refused
 
-    ledger.batches.claim, ledger.batches.group = claim, group
+    ledger.batches.claim, ledger.batches.note = claim, note
 
 
 def window_not_kept(life: int, chance: random.Random) -> None:
@@ -185,12 +186,14 @@ def after_dot(life: int, chance: random.Random) -> None:
 
 
 def before_commit(life: int, chance: random.Random) -> None:
-    """The reply was read: half of the lives die at once, half of them in the transaction that was to record it."""
+    """The reply was read: half of the lives die at once, half of them where it is recorded. On PostgreSQL that is one
+    statement, which commits itself: they die before it."""
     now = _nth(chance, 10)
     if life % 2:
         _before(Connection, "_on_dot", lambda *_: die() if now() else None)
     else:
-        _after(ledger.batches, "group", lambda *_, answers, **__: die() if answers and now() else None)
+        _after(hotpath, "_on_sqlite", lambda _, __, commit: die() if commit.rows and now() else None)
+        _before(hotpath, "_on_postgresql", lambda _, commit: die() if commit.rows and now() else None)
 
 
 def after_commit(life: int, chance: random.Random) -> None:
