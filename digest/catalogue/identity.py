@@ -27,6 +27,7 @@ EVERYWHERE = 0
 _MAX_VALUE = 500  # bytes; longer ones are hashed: an index entry of PostgreSQL holds no more than a third of a page
 # RFC 4287 §4.2.6 wants an IRI; a URL, URN or tag: URI (RFC 4151) means the same article wherever it turns up.
 _GLOBAL = re.compile(r"https?://[^\s<>\"/]+\S*|urn:[a-z0-9][a-z0-9-]{0,31}:\S+|tag:[^\s,]+,\d{4}\S*:\S+", re.I)
+_HOME = re.compile(r"https?:(//[^/?#]*)?/?\??#?", re.I)
 
 
 class Name(NamedTuple):
@@ -100,8 +101,7 @@ def _hostless(guid: str, raw: RawArticle) -> str:
 
 
 def _is_home(url: str) -> bool:
-    parts = _split(url) if url.lower().startswith("http") else None
-    return parts is not None and parts[0] in ("", "/") and not parts[1] and not parts[2]
+    return _HOME.fullmatch(url) is not None
 
 
 def _split(url: str) -> tuple[str, str, str] | None:

@@ -169,11 +169,12 @@ def _hash(
     source: Source, raw: RawArticle, clean: CleanArticle, refs: list[TopicRef], names: list[tuple[str, str]]
 ) -> str:
     """What a reader could tell apart. Dates are not in it: a source that dates anew on every build changes nothing."""
-    said = [
-        clean.title, clean.url, clean.canonical_url, clean.body_html, clean.body_text, clean.excerpt, names,
-        [[ref.kind, ref.slug] for ref in refs], _image(clean), _language(source, raw), raw.sticky, raw.withheld,
+    texts = (clean.title, clean.url, clean.canonical_url, clean.body_html, clean.body_text, clean.excerpt)
+    others = [
+        [len(text) for text in texts], names, [[ref.kind, ref.slug] for ref in refs], _image(clean),
+        _language(source, raw), raw.sticky, raw.withheld,
     ]  # fmt: skip
-    return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return sha256("".join([json.dumps(others, sort_keys=True), *texts]).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _given_date(raw: RawArticle) -> datetime | None:
