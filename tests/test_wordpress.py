@@ -181,6 +181,26 @@ def test_without_pretty_addresses_the_api_is_found_and_remembered(site: Site, fe
     assert not [path for path in site.asked if path.startswith("/wp-json")]
 
 
+@pytest.mark.parametrize("rest_route", [False, True])
+def test_a_site_that_moved_is_asked_at_its_new_place_once_that_is_sure(
+    site: Site, fetcher: Fetcher, rest_route: bool
+) -> None:
+    with serving(Site(START, only_rest_route=rest_route)) as new:
+        new.publish("One", age=HOUR)
+        site.moved_to, state, asked = new.url, None, []
+        for _ in range(5):
+            site.asked.clear()
+            fetched, _ = fetch(site, fetcher, state)
+            state, asked = fetched.state, [*asked, bool(site.asked)]
+            assert state["moved_to"] == new.url + ("/?rest_route=/" if rest_route else "/wp-json/")
+        assert asked == [True, True, True, False, False]
+        site.moved_to, new.blocked = "", "html"  # it came back
+        site.publish("Two", age=HOUR)
+        fetched, _ = fetch(site, fetcher, state)
+        assert fetched.state["api"].startswith(site.url)
+        assert "moved_to" not in fetched.state
+
+
 @pytest.mark.parametrize("blocked", ["html", "401", "403", "error"])
 def test_a_blocked_api_is_not_an_empty_one(site: Site, fetcher: Fetcher, blocked: str) -> None:
     site.blocked = blocked

@@ -50,6 +50,7 @@ class Site:
     no_totals: bool = False
     cap: int = 100
     blocked: str = ""  # one of _BLOCKED: what every answer of the API is instead
+    moved_to: str = ""  # where it is now; all that is asked for here is answered with 301
     busy: list[tuple[int, str]] = field(default_factory=list)  # (status, Retry-After) of the next answers
     between: Any = None  # called after each answered list of posts: the site goes on while it is read
     page: bytes = b"<!doctype html><title>Site</title>"  # its home page
@@ -157,6 +158,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, parts: SplitResult) -> tuple[int, bytes, str, dict[str, str]]:
         site, query = self.site, {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        if site.moved_to:
+            return 301, b"", "text/plain", {"Location": site.moved_to + self.path}
         if site.busy:
             status, wait = site.busy.pop(0)
             return status, b"slow down", "text/plain", {"Retry-After": wait}

@@ -51,8 +51,12 @@ class WordPress:
         if not reading.is_remote(self.location) or path.endswith((".json", ".json.gz")):
             return self._document(state)
         known = reading.remembered(state, self.location)
-        self._api = wpapi.find(self.location, self.fetcher, known.get("api"))
-        self.state = {**reading.fresh_state(self.location), "api": self._api.root}
+        moved = known.get("moved_to") if known.get("moves", 0) >= reading.MOVES_BELIEVED else None
+        self._api = api = wpapi.find(self.location, self.fetcher, moved or known.get("api"))
+        self.state = {**reading.fresh_state(self.location), "api": api.root}
+        if to := api.moved_to or (moved if api.root == moved else None):
+            again = reading.MOVES_BELIEVED if moved else known.get("moves", 0) * (known.get("moved_to") == to)
+            self.state |= {"moved_to": to, "moves": again + 1}
         site = _Site(self._api, self.zone, known, self.state)
         items = self._items(site, known)
         first = next(items, None)  # asked for now: an API that fails fails here

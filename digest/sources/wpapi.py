@@ -18,6 +18,7 @@ from digest.sources import reading
 from digest.text import clean_title, decode
 
 PER_PAGE = 100  # the most that WordPress gives
+_POSTS = "wp/v2/posts"
 _LINK = re.compile(r"<([^<>\s]+)>\s*;[^,]*\brel=[\"']?https://api\.w\.org/", re.IGNORECASE)
 _IN_PAGE = re.compile(rb"<link[^>]{0,500}\brel=[\"']https://api\.w\.org/[\"'][^>]{0,500}>", re.IGNORECASE)
 _HREF = re.compile(rb"\bhref=[\"']([^\"'\s<>]{1,500})", re.IGNORECASE)
@@ -26,10 +27,14 @@ _ELSEWHERE = "let this user agent in, or use the site's feed or an export instea
 
 @dataclass(slots=True)
 class Api:
-    """The API below *root*, which ends in "wp-json/" or in "?rest_route=/"."""
+    """The API below *root*, which ends in "wp-json/" or in "?rest_route=/".
+
+    ``moved_to``: its root where permanent redirects alone have led.
+    """
 
     fetcher: Fetcher
     root: str
+    moved_to: str | None = None
 
     def ask(self, route: str, **params: object) -> tuple[Any, Response]:
         """Return what *route* says as JSON. An API that is blocked or broken is a SourceError, never an empty list."""
@@ -46,6 +51,8 @@ class Api:
     def listed(self, route: str, **params: object) -> tuple[list[dict[str, Any]], int | None]:
         """A list of *route*, and how long the whole one is where the server says so."""
         found, answer = self.ask(route, **params)
+        if route == _POSTS and answer.moved_to:
+            self.moved_to = _root_of(answer.moved_to)
         if not isinstance(found, list):
             raise SourceError(
                 "not_wordpress", f"{shown(answer.url)} answers JSON, but no list of {route.split('/')[-1]}"
@@ -168,8 +175,15 @@ def _places(location: str) -> list[str]:
 
 
 def _proven(api: Api) -> Api:
-    api.listed("wp/v2/posts", per_page=1, _fields="id")
+    """*api*, if it lists posts."""
+    api.listed(_POSTS, per_page=1, _fields="id")
     return api
+
+
+def _root_of(url: str) -> str | None:
+    """The root of the API that a request for its posts has ended at."""
+    root, found, _ = url.partition(_POSTS)
+    return root if found and root.endswith("/") else None
 
 
 def _parsed(answer: Response) -> Any:
