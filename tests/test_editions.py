@@ -506,6 +506,37 @@ def test_authors_and_sources_are_capped_by_what_the_catalogue_knows(database: Da
     assert list(reasons(office, AT).values()) == ["in: picked"] * 2 + ["out: enough from its source already"] * 2
 
 
+def test_a_reason_names_whom_it_means(database: Database) -> None:
+    addresses = newsroom(database, articles=0)
+    office = Office(database)
+    with database.transaction() as session:
+        wire = build.source(session, slug="wire").id
+        for n, author in enumerate(["Ann Author", "Bo", "ann author"]):
+            told = {"title": f"Story {n}", "categories": ["Africa"], "authors": [author], "source_id": wire}
+            build.article(session, age=timedelta(hours=n), **told)
+
+    def details(at: datetime, email: str | None = None) -> list[str]:
+        return [c["detail"] for c in office.preview("morning", at, email).data["candidates"]]
+
+    wish(office, quotas=("category:africa=2",))
+    assert details(AT) == ["", "", "category:africa"]
+    wish(office, quotas=("",), share=0.15)
+    assert details(AT) == ["", "", "category:africa"]
+    wish(office, share=0, per_source=2)
+    assert details(AT) == ["", "", "wire"]
+    wish(office, per_source=0, per_author=1)
+    assert details(AT) == ["", "", "Ann Author"]
+    wish(office, per_author=0, diverse=0.1)
+    assert details(AT) == ["", "“Story 0”", "“Story 0”"]
+    wish(office, diverse=0, sections="category", section_max=2)
+    assert details(AT) == ["", "", "category:africa"]
+    wish(office, section_max=0, sections="none")
+    office.tick(AT)
+    had = f"morning of {AT:%Y-%m-%d}, edition {office.editions()[0].id}"
+    assert details(AT + DAY) == [had] * 3
+    assert details(AT + DAY, addresses[0]) == [had] * 3
+
+
 def test_a_plain_digest_stands_in_sections_in_mail_and_archive(database: Database) -> None:
     addresses = newsroom(database, readers=1, articles=2)
     office = Office(database)

@@ -79,7 +79,7 @@ def test_what_finds_no_room_is_no_claim_and_is_told() -> None:
     outcome = p.pick(0, p.everything)
     assert outcome[-1] == (MORE, 1)
     assert p.items(outcome) == [(1, 0), (2, 0), (0, 1)]
-    assert p.explain(0, p.everything, 0, outcome)[3] == ("out", Reason.NO_ROOM)
+    assert p.explain(0, p.everything, 0, outcome)[3][:2] == ("out", Reason.NO_ROOM)
 
 
 def test_section_heads_cost_room_too() -> None:
@@ -105,7 +105,7 @@ def test_every_candidate_has_one_verdict_and_no_rule_is_broken(
     items = [(a, s) for a, s in p.items(outcome) if a]
     picked = [a for a, _ in items]
     assert len(picked) == len(set(picked)) <= maximum
-    assert {s for s, (v, _) in verdicts.items() if v == "in"} == set(picked)
+    assert {s for s, (v, *_) in verdicts.items() if v == "in"} == set(picked)
     eligible = [i + 1 for i in bits(reach & ~seen)]
     assert sorted(picked) == eligible[: len(picked)], "the best come first, without a gap"
     assert sum(10 for _ in items) + 3 * len({s for _, s in items if s}) <= room or not items
@@ -125,7 +125,7 @@ def capped(stories: Sequence[Story], caps: Caps, **limits: int) -> Pool:
 
 def told(p: Pool, topics: set[int] = frozenset(), seen: int = 0) -> list[tuple[str, Reason]]:  # type: ignore[assignment]
     places, reach = p.taste(topics)
-    return list(p.explain(places, reach, seen, p.pick(places, reach & ~seen)).values())
+    return [v[:2] for v in p.explain(places, reach, seen, p.pick(places, reach & ~seen)).values()]
 
 
 def story(n: int, *topics: int, **more: object) -> Story:
@@ -319,10 +319,10 @@ def test_no_rule_is_broken_whatever_is_asked_for(
 
     verdicts = p.explain(places, reach, taken, outcome)
     assert list(verdicts) == [s.id for s in stories]
-    assert sorted(n for n, (v, _) in verdicts.items() if v == "in") == picked
+    assert sorted(n for n, (v, *_) in verdicts.items() if v == "in") == picked
     without = replace(p, caps=replace(caps, section_min=0))
     freely = {a for a, _ in without.items(without.pick(places, reach & ~taken)) if a}
-    for n, (_, reason) in verdicts.items():
+    for n, (_, reason, _) in verdicts.items():
         assert (reason in (Reason.PICKED, Reason.PINNED, Reason.SECTION_PLACE)) == (n in picked)
         assert (reason is Reason.SECTION_PLACE) == (n in picked and n not in freely and not stories[n - 1].pinned)
         assert (reason is Reason.GAVE_WAY) <= (n in freely and n not in picked and bool(caps.section_min))

@@ -173,6 +173,7 @@ def _score(row: Mapping[str, Any]) -> str:
 
 
 score_column = Column("score", _score)
+why_column = Column("why", lambda row: f"{row['reason']}: {row['detail']}" if row["detail"] else row["reason"])
 
 
 def shown(value: Any) -> str:

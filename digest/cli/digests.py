@@ -29,6 +29,7 @@ from digest.cli.common import (
     plain,
     say,
     score_column,
+    why_column,
     zulu,
 )
 
@@ -418,7 +419,7 @@ def _show_preview(data: Mapping[str, Any], why: bool, text: str) -> None:
     click.echo()
     if why:
         scored = [score_column] if any(c["score"] for c in data["candidates"]) else []
-        out.rows(data["candidates"], Column("", "verdict"), Column("why", "reason"), *scored, *_STORY)
+        out.rows(data["candidates"], Column("", "verdict"), why_column, *scored, *_STORY)
     elif text:
         click.echo(text)
     else:

@@ -25,6 +25,7 @@ from digest.cli.common import (
     pass_door,
     say,
     score_column,
+    why_column,
     zulu,
 )
 from digest.errors import UsageError
@@ -168,7 +169,7 @@ def editions_show(door: Door, id: int, pool: bool, out: Output) -> None:
     if row["pool"] is not None:
         click.echo()
         scored = [score_column] if any(p["score"] for p in row["pool"]) else []
-        why = (Column("", "verdict"), Column("why", "reason"), *scored)
+        why = (Column("", "verdict"), why_column, *scored)
         out.rows(row["pool"], *why, *listed, empty="no article was looked at")
 
 
@@ -205,7 +206,8 @@ def _carried(app: App, edition: int, with_pool: bool, *, is_open: bool) -> dict[
             {
                 "id": p.article_id, "url": p.card["url"], "title": p.card["title"],
                 "published_at": zulu(p.card.get("published_at")), "verdict": p.verdict, "reason": p.reason,
-                "section": titles.get(p.section), "position": p.position, "score": in_words(p.score.get("parts")),
+                "detail": p.detail, "section": titles.get(p.section), "position": p.position,
+                "score": in_words(p.score.get("parts")),
             }
             for p in pool
         ]  # fmt: skip

@@ -19,6 +19,8 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any, Protocol
 
 from sqlalchemy import select
@@ -29,6 +31,7 @@ from digest.catalogue import marks
 from digest.db import Database, clock
 from digest.editions.proving import failed, gather_proof, prove, telling
 from digest.editions.ranking import Parts, Standing, rank
+from digest.editions.reasons import told_by
 from digest.editions.skipping import nothing_to_say
 from digest.errors import RenderError, UsageError
 from digest.ledger.digests import READERS_ZONE
@@ -396,7 +399,8 @@ class Editor:
         topics = Standing.read(session, wanted, about)
         parts = []
         for row in rows:
-            row.verdict, row.reason, row.section, row.position = "out", _aside(row, excluded, today), 0, None
+            row.verdict, row.reason, row.detail = "out", _aside(row, excluded, today), ""
+            row.section, row.position = 0, None
             if not row.reason:
                 row.story_id = today[row.article_id]
                 parts.append(_part(row, topics))
@@ -410,9 +414,11 @@ class Editor:
         Returns its outcome and how many stories were new to it, within its caps.
         """
         bit_of_article = ledger.history.article_bits(session, edition.id, pool.bit_of)
-        seen = ledger.history.house_seen(session, edition, bit_of_article)
+        earlier = ledger.history.house_seen(session, edition, bit_of_article)
+        seen = reduce(or_, earlier.values(), 0)
         outcome = pool.pick(0, pool.everything & ~seen)
         verdicts = pool.explain(0, pool.everything, seen, outcome)
+        details = told_by(session, pool, verdicts, earlier)
         items = [(a, s) for a, s in pool.items(outcome) if a]
         place = {article: i for i, (article, _) in enumerate(items)}
         section = dict(items)
@@ -421,8 +427,8 @@ class Editor:
         for row in ledger.editions.pool(session, edition.id):
             if row.article_id not in in_pool:
                 continue
-            verdict, reason = verdicts[row.story_id]
-            row.verdict = verdict
+            verdict, reason, _ = verdicts[row.story_id]
+            row.verdict, row.detail = verdict, details.get(row.story_id, "")
             row.reason = Reason.ALSO if verdict == "in" and row.article_id not in leads else reason
             row.position, row.section = place.get(row.article_id), section.get(row.article_id, 0)
         session.flush()

@@ -15,6 +15,7 @@ from digest.audience import parse_address
 from digest.db import Database
 from digest.editions.editor import Editor
 from digest.editions.proving import Gate, prove_one
+from digest.editions.reasons import told_by
 from digest.errors import UsageError
 from digest.ledger.digests import READERS_ZONE
 from digest.ledger.history import PART_BITS, article_bits, left_out, prior_editions, seen_by
@@ -32,6 +33,10 @@ class Preview:
     rendered: RenderedVariant | None
     message: bytes | None
     data: dict[str, Any]
+
+
+#: verdict, reason, what the reason names
+_Told = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +108,8 @@ def _reader(session: Session, digest: Digest, email: str) -> _Reader:
 
 def _pick(
     session: Session, editor: Editor, edition: Edition, pool: Pool, reader: _Reader | None
-) -> tuple[Outcome, dict[int, tuple[str, str]], int]:
-    """The outcome, article id → (verdict, reason) for every candidate, and how many stories other digests brought."""
+) -> tuple[Outcome, dict[int, _Told], int]:
+    """The outcome, article id → its verdict for every candidate, and how many stories other digests brought."""
     outcome, _ = editor.house(session, edition, pool)
     had = 0
     if reader is not None:
@@ -118,12 +123,15 @@ def _pick(
         verdicts = pool.explain(places, reach, seen, outcome)
         had = pool.had(places, reach & ~seen, reach & elsewhere.get(who, 0))
     rows = ledger.editions.pool(session, edition.id)
-    told = {r.article_id: (r.verdict, r.reason) for r in rows}
+    told = {r.article_id: (r.verdict, r.reason, r.detail) for r in rows}
     if reader is not None:
+        earlier = {p.edition_id: seen_by(session, [p], who >> PART_BITS, [who])[0][who] for p in priors}
+        details = told_by(session, pool, verdicts, earlier)
         for story in pool.stories:
-            verdict, reason = verdicts[story.id]
-            told |= dict.fromkeys(story.articles, (verdict, Reason.ALSO if verdict == "in" else reason))
-            told[story.articles[0]] = verdict, reason
+            verdict, reason, _ = verdicts[story.id]
+            detail = details.get(story.id, "")
+            told |= dict.fromkeys(story.articles, (verdict, Reason.ALSO if verdict == "in" else reason, detail))
+            told[story.articles[0]] = verdict, reason, detail
     return outcome, told, had
 
 
@@ -136,7 +144,7 @@ def _message(printer: Printer, rendered: RenderedVariant, reader: _Reader | None
 
 
 def _data(
-    digest: Digest, edition: Edition, rows: Sequence[EditionArticle], verdicts: dict[int, tuple[str, str]],
+    digest: Digest, edition: Edition, rows: Sequence[EditionArticle], verdicts: dict[int, _Told],
     items: Sequence[tuple[int, int]], titles: dict[int, str], rendered: RenderedVariant | None, message: bytes | None,
     gates: Sequence[Gate],
 ) -> dict[str, Any]:  # fmt: skip
@@ -146,8 +154,9 @@ def _data(
         {
             "id": r.article_id, "title": r.card["title"], "url": r.card["url"],
             "published_at": r.card["published_at"], "verdict": verdicts[r.article_id][0],
-            "reason": verdicts[r.article_id][1], "section": section.get(r.article_id),
-            "position": position.get(r.article_id), "score": in_words(r.score.get("parts")),
+            "reason": verdicts[r.article_id][1], "detail": verdicts[r.article_id][2],
+            "section": section.get(r.article_id), "position": position.get(r.article_id),
+            "score": in_words(r.score.get("parts")),
         }
         for r in rows
     ]  # fmt: skip

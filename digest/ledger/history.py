@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -274,8 +275,8 @@ def _own_bits(session: Session, edition_id: int) -> dict[int, int]:
     return article_bits(session, edition_id, {story: 1 << place for place, story in enumerate(stories)})
 
 
-def house_seen(session: Session, edition: Edition, bit_of_article: dict[int, int]) -> int:
-    """Story bits that the digest's own earlier editions showed: the history of the house variant.
+def house_seen(session: Session, edition: Edition, bit_of_article: dict[int, int]) -> dict[int, int]:
+    """The digest's own earlier editions → bits of today's stories that they showed: the house variant's history.
 
     Editions of the same run in other zones are siblings, not history; a cancelled one counts when somebody had it.
     """
@@ -287,8 +288,8 @@ def house_seen(session: Session, edition: Edition, bit_of_article: dict[int, int
         Edition.local_time == edition.local_time,
         Edition.fold == edition.fold,
     )
-    rows = session.scalars(
-        select(EditionArticle.article_id)
+    rows = session.execute(
+        select(EditionArticle.article_id, Edition.id)
         .join(Edition, Edition.id == EditionArticle.edition_id)
         .where(
             Edition.digest_id == edition.digest_id,
@@ -302,10 +303,10 @@ def house_seen(session: Session, edition: Edition, bit_of_article: dict[int, int
             EditionArticle.article_id.in_(list(bit_of_article)),
         )
     )
-    seen = 0
-    for article in rows:
-        seen |= bit_of_article[article]
-    return seen
+    seen = defaultdict[int, int](int)
+    for article, earlier in rows:
+        seen[earlier] |= bit_of_article[article]
+    return dict(seen)
 
 
 # ----------------------------------------------------------------------------- release

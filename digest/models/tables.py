@@ -481,6 +481,7 @@ class EditionArticle(Base):
     cost: Mapped[int] = mapped_column(default=0)  # bytes of its card in the mail
     verdict: Mapped[str] = mapped_column(String(8))  # in | out
     reason: Mapped[str] = mapped_column(String(64))
+    detail: Mapped[str] = mapped_column(default="", server_default="")  # the reason's who or what, in words
     score: Mapped[dict[str, Any]] = mapped_column(default=dict)
     section: Mapped[int] = mapped_column(BigId, default=0)
     position: Mapped[int | None]  # in the house variant

@@ -17,6 +17,7 @@ from digest.selection.story import (
     Reason,
     Story,
     StoryPart,
+    Verdict,
     bits,
     group_stories,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Scored",
     "Story",
     "StoryPart",
+    "Verdict",
     "Wishes",
     "bits",
     "caps_of",

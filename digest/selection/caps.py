@@ -51,6 +51,7 @@ class Group:
     mask: int
     most: int
     reason: Reason
+    by: tuple[str, Hashable]  # as `Verdict.by`
 
     def full(self, chosen: int) -> bool:
         return (chosen & self.mask).bit_count() >= self.most
@@ -59,16 +60,17 @@ class Group:
 def groups_of(stories: Sequence[Story], caps: Caps, *, personal: bool) -> list[Group]:
     """The caps of a pool that can bite. *personal*: for a reader who chose topics, whom no share holds."""
     about = _masks(stories, lambda s: s.topics)
-    found = [Group(about[topic], most, Reason.QUOTA) for topic, most in caps.quotas if topic in about]
+    found = [Group(about[topic], most, Reason.QUOTA, ("topic", topic)) for topic, most in caps.quotas if topic in about]
     if caps.share and not personal:
         masks = _masks(stories, lambda s: [] if s.primary is None else [s.primary])
-        found += [Group(mask, caps.share, Reason.SHARE) for mask in masks.values()]
+        found += [Group(mask, caps.share, Reason.SHARE, ("topic", topic)) for topic, mask in masks.items()]
     if caps.per_author:
+        spelled: dict[Hashable, str] = {a.casefold(): a for s in reversed(stories) for a in s.authors}
         masks = _masks(stories, lambda s: {a.casefold() for a in s.authors})
-        found += [Group(mask, caps.per_author, Reason.AUTHOR) for mask in masks.values()]
+        found += [Group(m, caps.per_author, Reason.AUTHOR, ("author", spelled[a])) for a, m in masks.items()]
     if caps.per_source:
         masks = _masks(stories, lambda s: [] if s.source is None else [s.source])
-        found += [Group(mask, caps.per_source, Reason.SOURCE) for mask in masks.values()]
+        found += [Group(mask, caps.per_source, Reason.SOURCE, ("source", source)) for source, mask in masks.items()]
     return [g for g in found if g.mask.bit_count() > g.most]
 
 

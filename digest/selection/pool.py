@@ -16,7 +16,7 @@ from functools import cached_property
 from itertools import islice
 
 from digest.selection.caps import Caps, Choice, Group, alike_masks, groups_of
-from digest.selection.story import MORE, NOTHING, Limits, Outcome, Reason, Story, bits
+from digest.selection.story import MORE, NOTHING, Limits, Outcome, Reason, Story, Verdict, bits
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,12 @@ class Pool:
     def _limited(self, headings: int) -> list[Group]:
         """The sections that may overflow."""
         most = self.caps.section_max
-        return [Group(m, most, Reason.SECTION) for m in self._section_masks(headings) if m.bit_count() > most]
+        named = zip(bits(headings), self._section_masks(headings), strict=True)
+        return [
+            Group(mask, most, Reason.SECTION, ("topic", self._topic_at[place]))
+            for place, mask in named
+            if mask.bit_count() > most
+        ]
 
     def _sections(self, places: int) -> list[Group]:
         if not self.caps.section_max:
@@ -227,8 +232,8 @@ class Pool:
 
     # ------------------------------------------------------------------------- explaining
 
-    def explain(self, places: int, reach: int, seen: int, outcome: Outcome) -> dict[int, tuple[str, Reason]]:
-        """Story id → (in | out, reason): exactly one for every story of the pool."""
+    def explain(self, places: int, reach: int, seen: int, outcome: Outcome) -> dict[int, Verdict]:
+        """Story id → its verdict: exactly one for every story of the pool."""
         shown, available = _shown(outcome), reach & ~seen
         chosen = self.choose(places, available)
         refused = self._refused(places, chosen)
@@ -238,43 +243,42 @@ class Pool:
             b = 1 << i
             if b & shown:
                 reason = Reason.PICKED if b & freely else Reason.SECTION_PLACE
-                verdicts[story.id] = "in", Reason.PINNED if story.pinned else reason
+                verdicts[story.id] = Verdict("in", Reason.PINNED if story.pinned else reason)
             elif b & freely and i not in refused:
-                verdicts[story.id] = "out", Reason.GAVE_WAY
+                verdicts[story.id] = Verdict("out", Reason.GAVE_WAY)
             else:
-                verdicts[story.id] = "out", self._left_out(i, reach, seen, chosen, refused)
+                verdicts[story.id] = self._left_out(i, reach, seen, chosen, refused)
         return verdicts
 
     def _shown_freely(self, places: int, available: int) -> int:
         """What a mail would show that kept no places for sections."""
         return _shown(replace(self, caps=replace(self.caps, section_min=0)).pick(places, available))
 
-    def _left_out(self, i: int, reach: int, seen: int, chosen: int, refused: Mapping[int, Reason]) -> Reason:
+    def _left_out(self, i: int, reach: int, seen: int, chosen: int, refused: Mapping[int, Verdict]) -> Verdict:
         b = 1 << i
         if not b & reach:
-            return Reason.OTHER_TOPICS
+            return Verdict("out", Reason.OTHER_TOPICS)
         if b & seen:
-            return Reason.SEEN
+            return Verdict("out", Reason.SEEN)
         if b & chosen:
-            return Reason.MINIMUM if chosen.bit_count() < self.limits.minimum else Reason.NO_ROOM
-        return refused.get(i, Reason.MAXIMUM)
+            return Verdict("out", Reason.MINIMUM if chosen.bit_count() < self.limits.minimum else Reason.NO_ROOM)
+        return refused.get(i, Verdict("out", Reason.MAXIMUM))
 
-    def _refused(self, places: int, chosen: int) -> dict[int, Reason]:
-        """Story → the cap that keeps it out beside the *chosen*."""
+    def _refused(self, places: int, chosen: int) -> dict[int, Verdict]:
+        """Story's place → the cap that keeps it out beside the *chosen*."""
         if not self._binding:
             return {}
         groups, index = self._groups[1 if places else 0]
         full = [g.full(chosen) for g in groups]
-        overflowing = sum(s.mask for s in self._sections(places) if s.full(chosen))
+        overflowing = [s for s in self._sections(places) if s.full(chosen)]
         refused = {}
         for i in bits(self.everything & ~chosen & ~self._pinned):
-            reason = next((groups[n].reason for n in index[i] if full[n]), None)
-            if reason is None and 1 << i & overflowing:
-                reason = Reason.SECTION
-            if reason is None and self._alike and self._alike[i] & chosen:
-                reason = Reason.ALIKE
-            if reason is not None:
-                refused[i] = reason
+            cap = next((groups[n] for n in index[i] if full[n]), None)
+            cap = cap or next((section for section in overflowing if 1 << i & section.mask), None)
+            if cap is not None:
+                refused[i] = Verdict("out", cap.reason, cap.by)
+            elif self._alike and (near := self._alike[i] & chosen):
+                refused[i] = Verdict("out", Reason.ALIKE, ("story", self.stories[next(bits(near))].id))
         return refused
 
 

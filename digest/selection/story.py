@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from digest.types import HTML_BUDGET
 
@@ -32,6 +33,17 @@ class Reason(StrEnum):
     EXCLUDED = "removed by an editor"
     GONE = "no longer published"
     CHANGED = "no longer taken by the rule"
+
+
+class Verdict(NamedTuple):
+    """A story is ``in`` or ``out``, and why.
+
+    ``by``: what keeps it out, where that has a name: ("topic", id), ("author", name), ("source", id) or ("story", id).
+    """
+
+    word: str
+    reason: Reason
+    by: tuple[str, Hashable] | None = None
 
 
 @dataclass(frozen=True, slots=True)
