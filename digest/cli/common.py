@@ -277,14 +277,39 @@ def say(sentence: str) -> None:
     click.echo(sentence, err=True)
 
 
+def export_rows(
+    rows: Iterable[Mapping[str, Any]], file: Path | None, out: Output, as_csv: Callable[[Any, IO[str]], int]
+) -> None:
+    """Rows to *file*, else to stdout: as CSV (which *as_csv* writes and counts) or, with --json, as NDJSON."""
+    if file is None:
+        _write(rows, sys.stdout, out, as_csv)
+        return
+    with _whole_file(file) as stream:
+        count = _write(rows, stream, out, as_csv)
+    say(f"wrote {count:,} rows to {file}")
+
+
+def _write(rows: Iterable[Mapping[str, Any]], stream: IO[str], out: Output, as_csv: Callable[..., int]) -> int:
+    if not out.as_json:
+        return as_csv(rows, stream)
+    count = 0
+    for row in rows:
+        out.line(row, stream)
+        count += 1
+    return count
+
+
 @contextmanager
-def whole_file(file: Path) -> Iterator[IO[str]]:
+def _whole_file(file: Path) -> Iterator[IO[str]]:
     """A text file to write that is there whole, for all to read (0644), or not at all."""
     temporary = file.with_name(f".{file.name}.part")
-    with temporary.open("w", encoding="utf-8", newline="") as stream:
-        yield stream
-    temporary.chmod(0o644)
-    temporary.replace(file)
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+        temporary.chmod(0o644)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def empty_or_ok(count: int, fail_empty: bool) -> int:

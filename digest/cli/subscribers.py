@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -18,13 +18,13 @@ from digest.cli.common import (
     Output,
     asks,
     choice,
+    export_rows,
     json_option,
     now,
     pass_door,
     progress,
     say,
     shown,
-    whole_file,
 )
 
 
@@ -77,25 +77,7 @@ def subscribers_export(door: Door, file: Path | None, out: Output) -> None:
     from digest import audience
 
     with door.app() as app, app.db.reading() as session:
-        rows = audience.export(session)
-        if file is None:
-            _write(rows, sys.stdout, out)
-            return
-        with whole_file(file) as stream:
-            count = _write(rows, stream, out)
-    say(f"wrote {count:,} rows to {file}")
-
-
-def _write(rows: Iterable[Mapping[str, Any]], stream: IO[str], out: Output) -> int:
-    from digest import audience
-
-    if not out.as_json:
-        return audience.write_csv(rows, stream)
-    count = 0
-    for row in rows:
-        out.line(row, stream)
-        count += 1
-    return count
+        export_rows(audience.export(session), file, out, audience.write_csv)
 
 
 @subscribers.command("add")

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import rich_click as click
 
@@ -20,6 +20,7 @@ from digest.cli.common import (
     asks,
     choice,
     empty_or_ok,
+    export_rows,
     fail_empty_option,
     json_option,
     limit_option,
@@ -27,7 +28,6 @@ from digest.cli.common import (
     pass_door,
     progress,
     say,
-    whole_file,
 )
 from digest.errors import UsageError
 
@@ -149,25 +149,7 @@ def suppressions_export(door: Door, file: Path | None, out: Output) -> None:
     from digest import audience
 
     with door.app() as app, app.db.reading() as session:
-        rows = audience.listed(session)
-        if file is None:
-            _write(rows, sys.stdout, out)
-            return
-        with whole_file(file) as stream:
-            count = _write(rows, stream, out)
-    say(f"wrote {count:,} rows to {file}")
-
-
-def _write(rows: Any, stream: IO[str], out: Output) -> int:
-    from digest import audience
-
-    if not out.as_json:
-        return audience.write_suppressions(rows, stream)
-    count = 0
-    for row in rows:
-        out.line(row, stream)
-        count += 1
-    return count
+        export_rows(audience.listed(session), file, out, audience.write_suppressions)
 
 
 COMMANDS = (suppressions,)
