@@ -13,16 +13,21 @@ octets, the soft break included (RFC 2045 §6.7 rule 5), and no line begins with
 from __future__ import annotations
 
 import binascii
+import codecs
 import re
+from functools import lru_cache
 
 CRLF = b"\r\n"
 SOFT = b"=\r\n"
 
 #: A quoted-printable line holds this many octets, and one more for the soft break.
 _LINE = 75
-_UNSAFE = re.compile(rb"[^\n\t -~]")
-_ESCAPES = {bytes((octet,)): b"=%02X" % octet for octet in range(256)}
-_GUARDED = (b".", b"F")
+_TEXT_CONTROLS = bytes({*range(32), 127} - {*b"\t\n"})
+_CONTROL_RUN = re.compile(rb"[^\n\t -~]+")
+_DOTS = 30
+_DOT_RUN = re.compile(rb"\.{30,}")
+#: The first 75 octets of a longer line, or a few less where they would end inside an escape, or before what is guarded.
+_CUTS = re.compile(rb"(?=.{76}).{1,75}(?<!=)(?<!=.)(?!\.|From )|.{1,75}")
 _PLAIN_VALUE = re.compile(r"[!-<>-~]+")
 #: C0, DEL, C1 and Unicode's own line ends: none of them belongs into a header or a personal value.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -37,43 +42,48 @@ def qp_encode(text: str) -> bytes:
 
     The last line is left open (and has room for a soft break): close it with `qp_piece` if something is to follow.
     """
-    raw = text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8", "replace").replace(b"=", b"=3D")
-    lines: list[bytes] = []
-    for line in _UNSAFE.sub(_escape, raw).split(b"\n"):
-        if line.endswith((b" ", b"\t")):  # RFC 2045 §6.7 rule 3: blanks at a line's end would be lost
-            line = line[:-1] + _ESCAPES[line[-1:]]
-        if len(line) <= _LINE and line[:1] not in _GUARDED:
-            lines.append(line)
-        else:
-            _wrap(line, lines)
-    return CRLF.join(lines)
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    raw = text.replace("=", "=3D").encode("ascii", "digest.quoted-printable")
+    if len(raw.translate(None, _TEXT_CONTROLS)) < len(raw):
+        raw = _CONTROL_RUN.sub(_escaped_match, raw)
+    return CRLF.join([_physical(line) for line in raw.split(b"\n")])
 
 
-def _escape(found: re.Match[bytes]) -> bytes:
-    return _ESCAPES[found[0]]
+def _physical(line: bytes) -> bytes:
+    """One line as one or more of at most 75 octets, all but the last closed by soft breaks."""
+    if line.endswith((b" ", b"\t")):  # RFC 2045 §6.7 rule 3: blanks at a line's end would be lost
+        line = line[:-1] + _escaped(line[-1:])
+    if line.startswith((b".", b"From ")):  # SMTP would stuff the dot, mailboxes would quote the word
+        line = _escaped(line[:1]) + line[1:]
+    if len(line) <= _LINE:
+        return line
+    if b"." * _DOTS in line:
+        line = _DOT_RUN.sub(_escaped_match, line)  # so that there is always a place to cut at
+    return SOFT.join(_CUTS.findall(line))
 
 
-def _wrap(line: bytes, lines: list[bytes]) -> None:
-    """Cut one encoded line into physical ones, never inside an escape."""
-    line = _guard(line)
-    while len(line) > _LINE:
-        cut = _LINE
-        if line[cut - 1] == 0x3D:
-            cut -= 1
-        elif line[cut - 2] == 0x3D:
-            cut -= 2
-        lines.append(line[:cut] + b"=")
-        line = _guard(line[cut:])
-    lines.append(line)
+def _escaped(octets: bytes) -> bytes:
+    return b"=" + octets.hex("=").upper().encode("ascii")
 
 
-def _guard(line: bytes) -> bytes:
-    """Escape what must not begin a line: SMTP would stuff the dot, mailboxes would quote ``From ``."""
-    if line.startswith(b"."):
-        return b"=2E" + line[1:]
-    if line.startswith(b"From "):
-        return b"=46" + line[1:]
-    return line
+def _escaped_match(found: re.Match[bytes]) -> bytes:
+    return _escaped(found[0])
+
+
+def _escape_letters(error: UnicodeError) -> tuple[bytes, int]:
+    """What ASCII has no letters for, while all else is copied as it stands (codecs.register_error)."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return _escaped_letters(error.object[error.start : error.end]), error.end
+
+
+@lru_cache(maxsize=4096)
+def _escaped_letters(letters: str) -> bytes:
+    return _escaped(letters.encode("utf-8", "replace")).replace(b"=3F", b"?")  # a lone surrogate is no letter
+
+
+codecs.register_error("digest.quoted-printable", _escape_letters)
 
 
 def qp_piece(text: str) -> bytes:

@@ -393,6 +393,7 @@ class Body:
 
     segments: tuple[bytes, ...]
     fields: tuple[str, ...]
+    vouched: bool = False  # made of `digest.mime`'s pieces alone: need not be looked through before it goes out
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,26 @@ from digest.mime import (
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
 #: Texts that meet at every corner of the 76-octet rule.
 edgy = st.lists(
-    st.sampled_from(["a", ".", "From ", " ", "\t", "=", "é", "😀", "\n", "\r\n", "\r", "x" * 73, "y" * 74, "z" * 75])
+    st.sampled_from(
+        [
+            "a",
+            ".",
+            "From ",
+            " ",
+            "\t",
+            "=",
+            "é",
+            "😀",
+            "\n",
+            "\r\n",
+            "\r",
+            "x" * 73,
+            "y" * 74,
+            "z" * 75,
+            "." * 29,
+            "." * 40,
+        ]
+    )
 ).map("".join)
 texts = st.one_of(any_text, edgy)
 

@@ -213,7 +213,7 @@ def test_a_sender_gets_the_same_bytes_without_the_show(dressed: Dressed) -> None
 
 def test_the_budget_holds_a_full_digest(dressed: Dressed) -> None:
     """Mail programs clip at about 102 KB. A card costs ≤ 3 KB, so that thirty fit; the shell takes a tenth."""
-    costs = [dressed._story(story, True, "card").cost() for section in SECTIONS for story in section.stories]
+    costs = [dressed._story(story, True, "card").cost for section in SECTIONS for story in section.stories]
     assert max(costs) <= 3_800  # with two stories that tell the same
     assert sum(costs) / len(costs) <= 3_000
     assert dressed.shell_cost < 16_000

@@ -8,6 +8,8 @@ import resource
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from digest.errors import RenderError
 from digest.rendering import sandbox
@@ -110,3 +112,22 @@ def test_what_templates_are_for_goes_on(source: str, gives: str) -> None:
     for environment in (sandbox.html_environment(), sandbox.text_environment()):
         with sandbox.explained("x"):
             assert sandbox.render(environment.from_string(source), VALUES) == gives
+
+
+@given(st.text("ab \t\n\u00a0é-.", max_size=300), st.integers(20, 80), st.sampled_from(["", "  ", "* "]))
+def test_lines_are_wrapped_at_their_blanks(text: str, width: int, indent: str) -> None:
+    """Every word where it was, no line longer than asked but by a single word, none that the next could have joined."""
+    lines = sandbox.wrap(text, width, indent).split("\n")
+    words = re.sub("[ \t\n]+", " ", text).strip(" ")
+    assert " ".join(line.removeprefix(indent) for line in lines) == words or not words
+    for line, after in zip(lines, [*lines[1:], None], strict=True):
+        said = line.removeprefix(indent)
+        assert len(line) <= width or " " not in said
+        assert after is None or len(line) + 1 + len(after.removeprefix(indent).split(" ")[0]) > width
+
+
+def test_a_name_of_a_dict_is_its_key_and_never_a_method() -> None:
+    with sandbox.explained("x"):
+        assert sandbox.render(sandbox.html_environment().from_string("{{ d.items }}"), {"d": {"items": "3"}}) == "3"
+    with pytest.raises(RenderError, match="items"), sandbox.explained("x"):
+        sandbox.render(sandbox.html_environment().from_string("{{ d.items }}"), {"d": {}})

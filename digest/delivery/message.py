@@ -85,8 +85,7 @@ class MessageFactory:
     def prepare(self, rendered: RenderedVariant) -> Prepared:
         """Join what all readers of this variant share. RenderError where a part would not be safe on the wire."""
         subject = header_text("Subject", rendered.subject)
-        pieces, slots = _mime(rendered.text_body, rendered.html_body, seed=subject)
-        pieces[0] = self._fixed + pieces[0]
+        pieces, slots = _mime(rendered.text_body, rendered.html_body, seed=subject, above=self._fixed)
         begun = None
         if self._signer is not None:
             headers, _, start = pieces[0].partition(CRLF + CRLF)
@@ -211,9 +210,11 @@ def _date(date: datetime) -> bytes:
 # ----------------------------------------------------------------------------- MIME
 
 
-def _mime(text: Body, html_body: Body | None, *, seed: bytes) -> tuple[list[bytes], list[tuple[str, bool]]]:
+def _mime(
+    text: Body, html_body: Body | None, *, seed: bytes, above: bytes = b""
+) -> tuple[list[bytes], list[tuple[str, bool]]]:
     """MIME headers and parts as ``pieces[0], slots[0], pieces[1], …``; a slot is (field, inside HTML)."""
-    opening = b"MIME-Version: 1.0\r\n"
+    opening = above + b"MIME-Version: 1.0\r\n"
     if html_body is None:
         return _join([(opening + _part_head(b"plain"), text, False)], b"")
     boundary = _boundary(seed, text.segments)
@@ -245,27 +246,29 @@ def _boundary(seed: bytes, segments: Sequence[bytes]) -> bytes:
 
 
 def _join(parts: Sequence[tuple[bytes, Body, bool]], end: bytes) -> tuple[list[bytes], list[tuple[str, bool]]]:
-    pieces, slots = [b""], []
+    runs: list[list[bytes]] = [[]]  # joined once: a mail is large, and copied soon enough
+    slots: list[tuple[str, bool]] = []
     for head, body, markup in parts:
         first, *others = _checked(body)
-        pieces[-1] += head + first
-        pieces += others
+        runs[-1] += (head, first)
+        runs += ([other] for other in others)
         slots += [(field, markup) for field in body.fields]
-    pieces[-1] += end
-    return pieces, slots
+    runs[-1].append(end)
+    return [b"".join(run) for run in runs], slots
 
 
 def _checked(body: Body) -> list[bytes]:
     """The segments of a part as pieces that values fit between, the last closed by a hard line end.
 
     Values come closed, so the break a segment may begin with is not needed. What would end the message early or open
-    a second one on the wire is refused here, once a variant, rather than looked for in every message.
+    a second one on the wire is refused here, once a variant, rather than looked for in every message; what the mail
+    encoder made for us holds none of it.
     """
     if len(body.segments) != len(body.fields) + 1 or not set(body.fields) <= set(PERSONAL_FIELDS):
         raise RenderError("A rendered part and its personal fields do not fit; check the layout's templates.")
     first, *others = body.segments
     segments = [first, *(segment.removeprefix(SOFT) for segment in others)]
-    for segment in segments:
+    for segment in () if body.vouched else segments:
         ends = segment.count(CRLF)
         if segment.count(b"\r") != ends or segment.count(b"\n") != ends:
             raise RenderError("A rendered part has a line end that is not CRLF; it must come from the mail encoder.")

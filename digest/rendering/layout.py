@@ -13,17 +13,20 @@ the byte budget has room for are taken, from the end of the mail: what fits in f
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from jinja2 import Template
+from jinja2.runtime import Context
 from markupsafe import escape
 
 from digest.errors import RenderError
 from digest.mime import qp_piece
 from digest.rendering import sandbox
+from digest.rendering.links import own_links
 from digest.rendering.pieces import Piece, Tokens, join, size
 from digest.rendering.source import Source
 from digest.rendering.subjects import distinct
@@ -107,11 +110,11 @@ class _Fragment:
 
     html: Piece | None
     text: Piece
+    cost: int
 
-    def cost(self) -> int:
-        if self.html is None:
-            return self.text.measured(_LONGEST_TEXT)
-        return self.html.measured(_LONGEST_HTML)
+    @classmethod
+    def of(cls, html: Piece | None, text: Piece) -> _Fragment:
+        return cls(html, text, text.measured(_LONGEST_TEXT) if html is None else html.measured(_LONGEST_HTML))
 
 
 class Dressed:
@@ -125,10 +128,13 @@ class Dressed:
         self._tokens = Tokens((*PERSONAL_FIELDS, *VARIANT_FIELDS))
         self._values: dict[str, Any] = {**shell_values(view, words), **self._tokens.of}
         self._line_values = line_values(view, words)
+        self._link = own_links(view)
+        self._contexts: dict[str, Context] = {}  # by part: made once, as every fragment has the same around it
         self._html = None if dress.format is Format.TEXT else layout.html
         self._stories: dict[tuple[int, tuple[int, ...], bool, str], tuple[StoryCard, _Fragment]] = {}
         self._heads: dict[str, _Fragment] = {}
         self._counted: dict[tuple[str, int], _Fragment] = {}
+        self._tallies: dict[int, str] = {}
 
     # ------------------------------------------------------------------ costs
 
@@ -136,15 +142,15 @@ class Dressed:
     def shell_cost(self) -> int:
         """Everything but sections and stories; room for the lines below them is kept."""
         top, bottom = self._shell
-        lines = [self._count_line(block, _RESERVED_MORE).cost() for block in ("more", "had")]
-        return top.cost() + bottom.cost() + sum(lines)
+        lines = [self._count_line(block, _RESERVED_MORE).cost for block in ("more", "had")]
+        return top.cost + bottom.cost + sum(lines)
 
     def story_cost(self, story: StoryCard) -> int:
         """What *story* costs at least: in its scantest form, under a heading that is not its category's name."""
-        return min(self._story(story, True, form).cost() for form in self.layout.forms)
+        return min(self._story(story, True, form).cost for form in self.layout.forms)
 
     def section_cost(self, title: str) -> int:
-        return self._head(title).cost() if title else 0
+        return self._head(title).cost if title else 0
 
     # ------------------------------------------------------------------ assembly
 
@@ -177,13 +183,11 @@ class Dressed:
 
     def _fragments(self, sections: Sequence[Section], more: int, had: int) -> list[_Fragment]:
         top, bottom = self._shell
-        fragments, forms = [top], iter(self.forms(sections, more, had))
+        fragments, stories = [top], iter(self._fitted(sections, more, had)[1])
         for section in sections:
             if section.title:
                 fragments.append(self._head(section.title))
-            fragments += [
-                self._story(story, _has_kicker(story, section.title), next(forms)) for story in section.stories
-            ]
+            fragments += itertools.islice(stories, len(section.stories))
         return [*fragments, *self._below(more, had), bottom]
 
     def forms(self, sections: Sequence[Section], more: int = 0, had: int = 0) -> list[str]:
@@ -191,19 +195,25 @@ class Dressed:
 
         Step by step (cards to rows, rows to links) all that must become scantier does so from the end of the mail.
         """
+        return self._fitted(sections, more, had)[0]
+
+    def _fitted(self, sections: Sequence[Section], more: int, had: int) -> tuple[list[str], list[_Fragment]]:
+        """The stories of a mail in their `forms`."""
         stories = [(story, _has_kicker(story, s.title)) for s in sections for story in s.stories]
         chosen = [self.layout.forms[0]] * len(stories)
         if chosen and "lead" in self.layout.optional:
             chosen[0] = "lead"
-        room = self._budget - sum(fragment.cost() for fragment in (*self._shell, *self._below(more, had)))
-        room -= sum(self._head(section.title).cost() for section in sections if section.title)
-        costs = [self._story(*story, form).cost() for story, form in zip(stories, chosen, strict=True)]
+        room = self._budget - sum(fragment.cost for fragment in (*self._shell, *self._below(more, had)))
+        room -= sum(self._head(section.title).cost for section in sections if section.title)
+        fitted = [self._story(*story, form) for story, form in zip(stories, chosen, strict=True)]
+        room -= sum(fragment.cost for fragment in fitted)
         for scanter in self.layout.forms[1:]:
             for n in reversed(range(len(stories))):
-                if sum(costs) <= room:
-                    return chosen
-                chosen[n], costs[n] = scanter, self._story(*stories[n], scanter).cost()
-        return chosen
+                if room >= 0:
+                    return chosen, fitted
+                fuller, chosen[n], fitted[n] = fitted[n], scanter, self._story(*stories[n], scanter)
+                room += fuller.cost - fitted[n].cost
+        return chosen, fitted
 
     def _lines(self, sections: Sequence[Section]) -> dict[str, str]:
         """Subject, preheader and intro: the only things that a variant renders for itself."""
@@ -211,10 +221,15 @@ class Dressed:
         name = values["digest"]["name"]
         subject = sandbox.render_line(self.view.subject or self.layout.subject, values, "subject")
         preheader = sandbox.render_line(self.view.preheader or self.layout.preheader, values, "preheader")
-        tally = self._words.count("stories", values["count"]) if values["count"] else self._words.plain["nothing"]
         subject = subject.rstrip(" :·–-") or name  # a title that is not there leaves its colon
         subject = distinct(subject, values["lead"]["title"], self.view, self._words)
-        return {"subject": subject, "preheader": preheader, "tally": tally}
+        return {"subject": subject, "preheader": preheader, "tally": self._tally(values["count"])}
+
+    def _tally(self, stories: int) -> str:
+        if stories not in self._tallies:
+            words = self._words
+            self._tallies[stories] = words.count("stories", stories) if stories else words.plain["nothing"]
+        return self._tallies[stories]
 
     # ------------------------------------------------------------------ fragments
 
@@ -222,18 +237,15 @@ class Dressed:
     def _shell(self) -> tuple[_Fragment, _Fragment]:
         text_top, text_bottom = self._split_shell(self.layout.text, _TEXT_PART)
         if self._html is None:
-            return _Fragment(None, text_top), _Fragment(None, text_bottom)
+            return _Fragment.of(None, text_top), _Fragment.of(None, text_bottom)
         html_top, html_bottom = self._split_shell(self._html, _HTML_PART)
-        return _Fragment(html_top, text_top), _Fragment(html_bottom, text_bottom)
+        return _Fragment.of(html_top, text_top), _Fragment.of(html_bottom, text_bottom)
 
     def _split_shell(self, template: Template, part: str) -> tuple[Piece, Piece]:
         """Render all but the stories, with a token in their place, and cut there."""
         place = Tokens(("stories",))
         with self._explained(part):
-            around = template.environment.from_string(
-                "{% extends layout %}{% block stories %}{{ stories_here }}{% endblock %}"
-            )
-            whole = sandbox.render(around, {**self._values, "layout": template, "stories_here": place.of["stories"]})
+            whole = sandbox.render_around(template, "stories", place.of["stories"], self._values)
             texts, found = place.split(whole)
             if len(found) != 1:
                 raise ValueError("block 'stories' must stand in it exactly once")
@@ -244,7 +256,7 @@ class Dressed:
         known = self._stories.get(key)
         if known is not None and (known[0] is story or known[0] == story):
             return known[1]
-        values = {"story": story_values(story, self.view, self._words, kicker=kicker, form=form)}
+        values = {"story": story_values(story, self.view, self._words, kicker=kicker, form=form, link=self._link)}
         fragment = self._block(form, values)
         self._stories[key] = story, fragment
         return fragment
@@ -264,17 +276,19 @@ class Dressed:
             if block in BLOCKS or block in self.layout.optional:
                 fragment = self._block(block, {block: {"number": number, "text": self._words.count(block, number)}})
             else:
-                fragment = _Fragment(None if self._html is None else Piece.of(""), Piece.of(""))
+                fragment = _Fragment.of(None if self._html is None else Piece.of(""), Piece.of(""))
             self._counted[block, number] = fragment
         return fragment
 
     def _block(self, name: str, values: Mapping[str, Any]) -> _Fragment:
         html = None if self._html is None else self._piece(self._html, _HTML_PART, name, values)
-        return _Fragment(html, self._piece(self.layout.text, _TEXT_PART, name, values))
+        return _Fragment.of(html, self._piece(self.layout.text, _TEXT_PART, name, values))
 
     def _piece(self, template: Template, part: str, block: str, values: Mapping[str, Any]) -> Piece:
         with self._explained(part):
-            return Piece.of(sandbox.render_block(template, block, {**self._values, **values}), self._tokens)
+            if (context := self._contexts.get(part)) is None:
+                context = self._contexts[part] = template.new_context(self._values)
+            return Piece.of(sandbox.render_block(template, block, context, values), self._tokens)
 
     def _explained(self, part: str) -> Any:
         return sandbox.explained(f"templates/email/{self.layout.name}/{part}")

@@ -15,6 +15,7 @@ from digest.types import EditionView
 
 MAX_URL = 2_000
 _NOT_IN_URL = re.compile("[\x00-\x20\x7f-\x9f\"'<>\\\\^`{|}\u2028\u2029\ud800-\udfff]")
+_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]+)?(?:[/?#][A-Za-z0-9._~!$&()*+,;=:@%/?#-]*)?")
 _MAILTO = re.compile(r"mailto:[^\s@\"'<>\\:]{1,64}@[A-Za-z0-9.-]{1,255}")
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,40}")
 _SAMPLE = {
@@ -27,6 +28,8 @@ _SAMPLE = {
 def safe_url(url: str) -> str:
     """Return *url* if it is an absolute http(s) link that can stand in an attribute, else ``""``."""
     url = url.strip()
+    if _PLAIN_URL.fullmatch(url) and len(url) <= MAX_URL:
+        return url
     if len(url) > MAX_URL or _NOT_IN_URL.search(url):
         return ""
     try:

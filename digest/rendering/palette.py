@@ -6,6 +6,8 @@ Owns the arithmetic (WCAG 2.2, relative luminance). Which element takes which co
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 
 PAPER = "#ffffff"
 PAPER_DARK = "#1c1f24"
@@ -17,7 +19,8 @@ _AIM = 5.2
 RGB = tuple[float, float, float]
 
 
-def palette(accent: str) -> dict[str, str]:
+@lru_cache(maxsize=64)
+def palette(accent: str) -> Mapping[str, str]:
     """Return the colours a layout needs of *accent*: as it is, on paper, on dark paper, and what is read upon it."""
     if not re.fullmatch("#[0-9a-fA-F]{6}", accent):
         accent = FALLBACK

@@ -10,8 +10,8 @@ process too (see compile.py).
 
 from __future__ import annotations
 
+import itertools
 import re
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,7 +19,7 @@ from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, Undefined, nodes
 from jinja2.exceptions import SecurityError
-from jinja2.runtime import LoopContext
+from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
@@ -64,6 +64,15 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if isinstance(obj, Namespace):
             return not attr.startswith("_")
         return isinstance(obj, LoopContext) and super().is_safe_attribute(obj, attr, value)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """A name of a dict is its key, never a method of it: what templates ask for all the time, without a detour."""
+        if type(obj) is dict:
+            try:
+                return obj[attribute]
+            except KeyError:
+                return self.undefined(obj=obj, name=attribute)
+        return super().getattr(obj, attribute)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         _check_operands(operator, left, right)
@@ -162,7 +171,8 @@ def _weighed(value: Any) -> Any:
 def _printed(value: Any) -> Any:
     """What ``{{ … }}`` prints: texts and numbers. A text pays for its length, wherever it is kept until the end."""
     if isinstance(value, str):
-        _pay(len(value) // CHARACTERS_A_STEP)
+        if len(value) >= CHARACTERS_A_STEP:
+            _pay(len(value) // CHARACTERS_A_STEP)
     elif not (value is None or isinstance(value, int | float | Undefined)):
         raise SecurityError(f"a {type(value).__name__} cannot be printed; print what is in it")
     return value
@@ -224,14 +234,22 @@ def _join(items: Iterable[Any], separator: str = "", attribute: str | None = Non
 # ----------------------------------------------------------------------------- filters
 
 
+_BLANK = "\t\n\v\f\r "  # not the blanks that keep two words together
+_BLANKS = re.compile(f"[{_BLANK}]+")
+
+
 def wrap(text: str, width: int = 72, indent: str = "") -> str:
     """Break *text* into lines of at most *width*; a longer word (an address) stays whole."""
-    indent = str(indent)[:20]
-    lines = textwrap.wrap(
-        _bounded(str(text)), width=max(20, min(int(width), 200)), initial_indent=indent, subsequent_indent=indent,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
-    return "\n".join(lines)
+    source, indent = _BLANKS.sub(" ", _bounded(str(text)).strip(_BLANK)), str(indent)[:20]
+    room = max(20, min(int(width), 200)) - len(indent)
+    lines, at = [], 0
+    while len(source) - at > room:
+        cut = source.rfind(" ", at, at + room + 1)
+        if cut < 0 and (cut := source.find(" ", at + room)) < 0:
+            break
+        lines.append(indent + source[at:cut])
+        at = cut + 1
+    return "\n".join([*lines, indent + source[at:]]) if source else ""
 
 
 def underline(text: str, mark: str = "-") -> str:
@@ -290,10 +308,11 @@ def _place_of(error: BaseException) -> Place | None:
 
 def drain(stream: Iterable[str]) -> str:
     """Collect what a template yields, but not without end."""
-    parts, length = [], 0
-    for part in stream:
-        parts.append(part)
-        length += len(part)
+    parts: list[str] = []
+    length, rest = 0, iter(stream)
+    while some := list(itertools.islice(rest, 500)):  # whose text is the template's own, or was paid for
+        parts += some
+        length += sum(map(len, some))
         if length > MAX_OUTPUT:
             raise SecurityError("it renders more than a mail can hold")
     return "".join(parts)
@@ -304,9 +323,20 @@ def render(template: Template, values: Mapping[str, Any]) -> str:
     return drain(template.root_render_func(template.new_context(dict(values))))
 
 
-def render_block(template: Template, block: str, values: Mapping[str, Any]) -> str:
-    """Render one named block of *template* by itself. Call inside ``explained``."""
-    return drain(template.blocks[block](template.new_context(dict(values))))
+def render_around(template: Template, block: str, place: str, values: Mapping[str, Any]) -> str:
+    """Render the whole of *template*, but *place* where *block* would stand. Call inside ``explained``."""
+    context = template.new_context(dict(values))
+    context.blocks[block] = [lambda _: iter((place,))]
+    return drain(template.root_render_func(context))
+
+
+def render_block(template: Template, block: str, context: Context, values: Mapping[str, Any]) -> str:
+    """Render one named block of *template* by itself: *values* above what *context* holds. Call inside ``explained``.
+
+    A context is dear to make, and may be used for one block after the other, by one thread at a time.
+    """
+    context.vars = dict(values)
+    return drain(template.blocks[block](context))
 
 
 # ----------------------------------------------------------------------------- one line
@@ -324,7 +354,10 @@ _cached_lines: dict[str, Template] = {}
 
 def one_line(text: str, limit: int = LINE_BYTES) -> str:
     """Make *text* one clean line of at most *limit* bytes of UTF-8, cut at a word."""
-    line = " ".join(_NOT_IN_A_LINE.sub(" ", text).split())
+    if text.isprintable():  # as nearly all there is
+        line = " ".join(text.split())
+    else:
+        line = " ".join(_NOT_IN_A_LINE.sub(" ", text).split())
     line = line.replace("=?", "= ?")  # RFC 2047: never let an article's title pass for an encoded word
     if len(raw := line.encode()) <= limit:
         return line

@@ -25,9 +25,11 @@ def distinct(subject: str, lead: str, view: EditionView, words: Words) -> str:
     a day. The same for all readers of a variant; at most LINE_BYTES.
     """
     said = " ".join(subject.split()).casefold()
-    led = bool(folded(lead)) and folded(lead) in said and folded(lead) not in view.worn
+    title = folded(lead)
+    if title and title in said and title not in view.worn:
+        return subject
     dates = (words.full_date(view.local_date), words.medium_date(view.local_date), view.local_date.date().isoformat())
-    if led or (view.place == 1 and any(date.casefold() in said for date in dates)):
+    if view.place == 1 and any(date.casefold() in said for date in dates):
         return subject
     stamp = f" · {dates[1]}" + (f" ({view.place})" if view.place > 1 else "")
     return sandbox.one_line(subject, sandbox.LINE_BYTES - len(stamp.encode())) + stamp

@@ -5,17 +5,18 @@ Owns the sample edition and what must hold of any layout. Runs in the compiler's
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
+from typing import Any
 
 from digest.errors import RenderError
 from digest.rendering import sandbox
 from digest.rendering.layout import BLOCKS, Dressed, Layout, build
 from digest.rendering.source import Source
 from digest.rendering.view import shell_values, story_values
-from digest.rendering.words import load_words
+from digest.rendering.words import Words, load_words
 from digest.types import (
     HTML_BUDGET,
     PREVIEW,
@@ -89,28 +90,37 @@ def whole(
     dressed: Dressed, part: str, sections: tuple[Section, ...], more: int, had: int, rendered: RenderedVariant
 ) -> str:
     """Render a part at once, loops and all, as one would without fragments. Shows what they must add up to."""
-    layout, view = dressed.layout, dressed.view
+    layout = dressed.layout
     template = layout.html if part == "edition.mjml" else layout.text
     words = layout.words[dressed.dress.language]
-    forms = iter(dressed.forms(sections, more, had))
+    forms = dressed.forms(sections, more, had)
+    values = whole_values(dressed.view, words, sections, forms, more=more, had=had if "had" in layout.optional else 0)
+    values |= {"subject": rendered.subject, "preheader": rendered.preheader}
+    with sandbox.explained(f"templates/email/{layout.name}/{part}"):
+        return sandbox.render(template, values)
+
+
+def whole_values(
+    view: EditionView, words: Words, sections: Sequence[Section], forms: Sequence[str], *, more: int = 0, had: int = 0
+) -> dict[str, Any]:
+    """What a template sees that is rendered at once, but for its subject and preheader."""
     count = sum(len(section.stories) for section in sections)
+    form = iter(forms)
     listed = [
         {
             "title": section.title,
             "stories": [
                 story_values(
-                    s, view, words, kicker=s.lead.category.casefold() != section.title.casefold(), form=next(forms)
+                    s, view, words, kicker=s.lead.category.casefold() != section.title.casefold(), form=next(form)
                 )
                 for s in section.stories
             ],
         }
         for section in sections
     ]
-    values = {
-        **shell_values(view, words), **PREVIEW, "subject": rendered.subject, "preheader": rendered.preheader,
+    return {
+        **shell_values(view, words), **PREVIEW,
         "sections": listed, "tally": words.count("stories", count) if count else words.plain["nothing"],
         "more": {"number": more, "text": words.count("more", more)} if more else None,
-        "had": {"number": had, "text": words.count("had", had)} if had and "had" in layout.optional else None,
+        "had": {"number": had, "text": words.count("had", had)} if had else None,
     }  # fmt: skip
-    with sandbox.explained(f"templates/email/{layout.name}/{part}"):
-        return sandbox.render(template, values)

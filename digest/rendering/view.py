@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from digest.errors import RenderError
@@ -39,6 +40,8 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206
 
 def clean(text: str, limit: int) -> str:
     """One line without controls, at most *limit* characters."""
+    if len(text) <= limit and text.isprintable() and "  " not in text:
+        return text.strip(" ")  # as nearly all there is
     line = " ".join(_CONTROLS.sub(" ", text[: 4 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
@@ -129,17 +132,27 @@ def _said(run: dict[str, Any]) -> str:
 
 
 def story_values(
-    story: StoryCard, view: EditionView, words: Words, *, kicker: bool = True, form: str = "card"
+    story: StoryCard,
+    view: EditionView,
+    words: Words,
+    *,
+    kicker: bool = True,
+    form: str = "card",
+    link: OwnLinks | None = None,
 ) -> dict[str, Any]:
-    """One story. ``kicker``: show the category above the title. ``form``: how much of it the mail has room for."""
-    lead, link = story.lead, own_links(view)
+    """One story. ``kicker``: show the category above the title. ``form``: how much of it the mail has room for.
+
+    ``link``: `own_links` of the view, from those who have many stories.
+    """
+    lead, link = story.lead, link or own_links(view)
+    values = article_values(lead, link)
     return {
-        **article_values(lead, link),
+        **values,
         "form": form,
-        "kicker": clean(lead.category, 80) if kicker else "",
+        "kicker": values["category"] if kicker else "",
         "byline": byline(lead.authors, words),
         "date": _together(words.short_date(lead.published_at, view.local_date)) if lead.published_at else "",
-        "brief": cut_sentence(clean(lead.excerpt, MAX_EXCERPT), MAX_BRIEF),
+        "brief": cut_sentence(values["excerpt"], MAX_BRIEF),
         "picture": picture(lead.image),
         "also": [article_values(article, link) for article in story.also[:MAX_ALSO]],
     }
@@ -195,11 +208,17 @@ def line_values(view: EditionView, words: Words) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@lru_cache(maxsize=512)
+def _lead_values(lead: ArticleCard) -> dict[str, Any]:
+    """The same few articles lead all variants of an edition."""
+    return article_values(lead)
+
+
 def story_line_values(sections: Sequence[Section]) -> dict[str, Any]:
     leads = [story.lead for section in sections for story in section.stories]
     empty = {"title": "", "url": "", "excerpt": "", "category": "", "author": ""}
     return {
-        "lead": article_values(leads[0]) if leads else empty,
+        "lead": _lead_values(leads[0]) if leads else empty,
         "others": [clean(lead.title, MAX_TITLE) for lead in leads[1:4]],
         "count": len(leads),
     }

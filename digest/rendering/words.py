@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from functools import cached_property, lru_cache
 from gettext import GNUTranslations, NullTranslations
 from pathlib import Path
@@ -48,15 +48,15 @@ class Words:
         return str(format_decimal(number, locale=self.locale))
 
     def full_date(self, when: datetime) -> str:
-        return format_date(when, "full", self.locale)
+        return _date("full", when.date(), self.locale)
 
     def medium_date(self, when: datetime) -> str:
-        return format_date(when, "medium", self.locale)
+        return _date("medium", when.date(), self.locale)
 
     def short_date(self, when: datetime, reference: datetime) -> str:
         """Day and month on the edition's own clock; the year only where it is another one."""
         local = when.astimezone(reference.tzinfo)
-        return format_skeleton("MMMd" if local.year == reference.year else "yMMMd", local, None, True, self.locale)
+        return _day("MMMd" if local.year == reference.year else "yMMMd", local.date(), self.locale)
 
     @cached_property
     def texts(self) -> dict[str, list[str]]:
@@ -64,6 +64,16 @@ class Words:
         numbers = (0, 1, 2, 3, 11, 100)  # one of each plural form there is
         counted = {key: [self.catalogue.ngettext(*forms, n) for n in numbers] for key, forms in COUNTED.items()}
         return {**{key: [text] for key, text in self.plain.items()}, **counted}
+
+
+@lru_cache(maxsize=256)
+def _date(form: str, day: date, locale: Locale) -> str:
+    return format_date(day, form, locale)
+
+
+@lru_cache(maxsize=1024)
+def _day(skeleton: str, day: date, locale: Locale) -> str:
+    return format_skeleton(skeleton, day, None, True, locale)
 
 
 def load_words(dirs: Sequence[Path], language: str) -> Words:
