@@ -72,6 +72,7 @@ class Cluster:
             if self._as:
                 os.chown(self.home, self._as["user"], self._as["group"])
             self._initialise(binaries)
+            self._binaries = binaries
             self._server = self._start(binaries)
         except BaseException:
             shutil.rmtree(self.home, ignore_errors=True)
@@ -138,6 +139,11 @@ class Cluster:
         server.stdin.write(b"\n")
         server.stdin.close()
         server.wait(30)
+
+    def restart(self) -> None:
+        """As after a power cut: every process ends at once, and what was committed is read back from the log."""
+        self._end(self._server)
+        self._server = self._start(self._binaries)
 
     def stop(self) -> None:
         self._end(self._server)

@@ -34,8 +34,12 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """``owed``: who was to get a mail; ``left``: those of them who left before theirs was granted; ``killed``: lives
-    that were ended, ``on_wire``: those of them that had mail on the wire; ``window``: what each may have had out."""
+    """``owed``: who was to get a mail; ``left``: those of them who left before theirs was granted.
+
+    ``killed``: lives that were ended, ``on_wire``: those of them that had mail on the wire, ``window``: what each may
+    have had out. ``fallen``: workers that ended with an error of their own; ``cut_off``: senders that lost the database
+    or their lease.
+    """
 
     owed: Collection[str]
     tries: Sequence[Try]
@@ -46,6 +50,7 @@ class Case:
     window: int = 50
     finished: bool = True
     fallen: int = 0
+    cut_off: int = 0
 
 
 @dataclass(slots=True)
@@ -66,6 +71,7 @@ class Verdict:
     outcomes: dict[str, int] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    troubles: int = 0  # that came over it besides
 
     @property
     def holds(self) -> bool:
@@ -120,7 +126,7 @@ def _repeats(case: Case, said: Verdict, arrivals: Mapping[str, int], tries: Mapp
         said.repeated += times - 1
         said.unexplained += max(0, times - explained)
     replies_lost = sum(e.what == "lost" for e in case.entries)
-    said.allowed = case.window * len(case.killed) + replies_lost
+    said.allowed = case.window * (len(case.killed) + case.cut_off) + replies_lost
 
 
 def _strangers(case: Case, said: Verdict) -> None:

@@ -44,13 +44,14 @@ from digest.config import Settings
 from digest.db import Database
 from digest.delivery.smtp import Pool
 from digest.editions import Editor
-from digest.errors import DigestError, LeaseLost
+from digest.errors import DigestError
 from digest.rendering import Renderer
 from digest.sending import run_async, window_for
 from digest.types import EditionStatus
 from tests import build
 from tests.kills.checker import Case, Try, Verdict, check
 from tests.kills.judge import Faults, Judge, life_name
+from tests.kills.proxy import Proxy
 from tests.kills.sabotage import BUGS, POINTS
 from tests.office import POST
 from tests.postgres import Cluster
@@ -63,7 +64,8 @@ class Plan:
     """``connections``: of each worker; ``batch``: readers in one; ``leavers``: how many unsubscribe meanwhile.
 
     ``bug``, ``point``: of `sabotage`; at a point the first ``kills`` lives die, and nobody is killed besides.
-    ``window``: None for the usual one. ``think_s``: what the judge takes for a mail, as a relay with a disk does.
+    ``trouble``: of `TROUBLES`, so many times (``troubles``). ``window``: None for the usual one. ``think_s``: what the
+    judge takes for a mail, as a relay with a disk does.
     """
 
     url: str
@@ -80,27 +82,34 @@ class Plan:
     window: int | None = None
     bug: str | None = None
     point: str | None = None
+    trouble: str | None = None
+    troubles: int = 0
 
     @property
     def bound(self) -> int:
         return self.window or window_for(self.connections)
 
 
-def run(plan: Plan) -> Verdict:
+def run(plan: Plan, cluster: Cluster | None = None) -> Verdict:
     """Carry a plan out on the empty, migrated database that it names; what came of it."""
     with tempfile.TemporaryDirectory(prefix="digest-kills-") as made:
         folder = Path(made)
-        crew = Crew(plan, folder)
+        crew = Crew(plan, folder, cluster)
         crew.prepare()
-        with Judge(folder, seed=plan.seed, faults=plan.faults, think_s=plan.think_s) as judge:
+        with (
+            contextlib.ExitStack() as stack,
+            Judge(folder, seed=plan.seed, faults=plan.faults, think_s=plan.think_s) as judge,
+        ):
             crew.judge = judge
+            if cluster and plan.trouble in ("lost_commits", "cut_off"):
+                crew.proxy = stack.enter_context(Proxy(folder, cluster.home))
             began = time.monotonic()
             try:
                 crew.work()
             finally:
                 crew.end()
             verdict = crew.weigh()
-            verdict.seconds = round(time.monotonic() - began, 1)
+            verdict.seconds, verdict.troubles = round(time.monotonic() - began, 1), crew.troubled
             return verdict
 
 
@@ -114,9 +123,12 @@ class Crew:
     """Workers and who kills them."""
 
     judge: Judge
+    proxy: Proxy | None = None
 
-    def __init__(self, plan: Plan, folder: Path) -> None:
-        self.plan, self.folder = plan, folder
+    def __init__(self, plan: Plan, folder: Path, cluster: Cluster | None = None) -> None:
+        self.plan, self.folder, self.cluster = plan, folder, cluster
+        self.cut_off = 0  # senders that lost the database, or their lease, and not their lives
+        self.troubled = 0
         self._chance = random.Random(plan.seed)
         self.alive: list[Life] = []
         self.killed: dict[int, int] = {}  # pid → its life
@@ -162,6 +174,9 @@ class Crew:
         events = sorted((chance.randrange(1, max(2, plan.mails * 9 // 10)), "kill") for _ in range(kills))
         if plan.leavers:
             events = sorted([*events, *((plan.mails * n // 8, "leave") for n in range(1, 7))])
+        if plan.trouble:
+            last = plan.mails * 9 // 10
+            events = sorted([*events, *((last * n // plan.troubles, "trouble") for n in range(plan.troubles))])
         for goal, what in events:
             if not self._until(lambda goal=goal: self.judge.total >= goal or self.finished()):
                 return
@@ -169,11 +184,14 @@ class Crew:
                 break
             if what == "leave":
                 self.leave(plan.leavers // 6)
+            elif what == "trouble":
+                TROUBLES[plan.trouble or ""](self)
+                self.troubled += 1
             else:
-                self.kill(self._victim())
+                self.kill(self.victim())
         self._until(lambda: not self.alive, replace=False)
 
-    def _victim(self) -> Life:
+    def victim(self) -> Life:
         """One with mail on the wire, if there is any within a moment."""
         for _ in range(100):
             if busy := [life for life in self.alive if self.judge.busy(life.number)]:
@@ -193,6 +211,11 @@ class Crew:
             time.sleep(0.002)
         return True
 
+    def wait(self, seconds: float) -> None:
+        """Let the others work for so long."""
+        end = time.monotonic() + seconds
+        self._until(lambda: time.monotonic() > end)
+
     def finished(self) -> bool:
         """Nobody has anything left to do: every worker ended by itself."""
         return not self.alive
@@ -205,7 +228,7 @@ class Crew:
         if pid == 0:
             code = 1
             try:
-                code = live(self.plan, self.folder, number, self.judge.port, self._renderer)
+                code = live(self._seen_by(number), self.folder, number, self.judge.port, self._renderer)
             except BaseException as e:
                 print(f"life {number}: {type(e).__name__}: {str(e).partition(chr(10))[0]}", file=sys.stderr)
             finally:
@@ -213,6 +236,12 @@ class Crew:
         self.pids[pid] = number
         self.alive.append(Life(number, pid))
         return self.alive[-1]
+
+    def _seen_by(self, number: int) -> Plan:
+        """The plan as that life has it: where it finds the database."""
+        if self.proxy is None or (self.plan.trouble == "cut_off" and number % 2):
+            return self.plan
+        return dataclasses.replace(self.plan, url=self.plan.url.partition("=")[0] + f"={self.proxy.folder}")
 
     def kill(self, life: Life) -> None:
         os.kill(life.pid, signal.SIGSTOP)  # so that what is on the wire can be looked at
@@ -280,6 +309,7 @@ class Crew:
                 owed, tries, self.judge.entries(), {life_name(n) for n in self.killed.values()},
                 {life_name(n) for n in self.on_wire}, self.left,
                 window=self.plan.bound, finished=status == EditionStatus.FINISHED, fallen=self.fallen,
+                cut_off=self.cut_off,
             )
         )  # fmt: skip
 
@@ -392,11 +422,12 @@ def live(plan: Plan, folder: Path, number: int, port: int, renderer: Renderer) -
         relay = dataclasses.replace(app.settings.relay(), helo=life_name(number))
 
         async def main() -> None:
-            while await asyncio.to_thread(_open, app):
-                done = engine.Pass()
-                with contextlib.suppress(LeaseLost, DigestError):
-                    await engine.deliver(app, lambda g: Pool(relay, g), plan.connections, done, drain=True)
-                await asyncio.to_thread(app.editor().finish)
+            more = True
+            while more:
+                with contextlib.suppress(DigestError):  # the lease or the database is lost: as the worker, try again
+                    await engine.deliver(app, lambda g: Pool(relay, g), plan.connections, engine.Pass(), drain=True)
+                    await asyncio.to_thread(app.editor().finish)
+                    more = await asyncio.to_thread(_open, app)
                 await asyncio.sleep(0.05)
 
         run_async(main)
@@ -418,6 +449,60 @@ def _open(app: App) -> bool:
         )
 
 
+# ----------------------------------------------------------------------------- what else goes wrong
+
+
+def _restart(crew: Crew) -> None:
+    assert crew.cluster
+    crew.cut_off += len(crew.alive)
+    crew.cluster.restart()
+
+
+def _terminate(crew: Crew) -> None:
+    """One back end of the workers' is ended."""
+    assert crew.cluster
+    crew.cut_off += 1
+    name = crew.plan.url.partition("@/")[2].partition("?")[0]
+    crew.cluster.sql(
+        "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        f" AND datname = '{name}' ORDER BY random() LIMIT 1) AS one"
+    )
+
+
+def _freeze(crew: Crew) -> None:
+    """A worker stands still for twice its lease, and then goes on as if nothing had been.
+
+    On SQLite it may hold the one lock that there is for writing, and all leases end with its own.
+    """
+    life = crew.victim()
+    crew.cut_off += 1 if crew.cluster else len(crew.alive)
+    os.kill(life.pid, signal.SIGSTOP)
+    crew.wait(2 * crew.plan.lease_s)
+    if life in crew.alive:
+        os.kill(life.pid, signal.SIGCONT)
+
+
+def _lost_commit(crew: Crew) -> None:
+    assert crew.proxy
+    proxy = crew.proxy
+    crew.cut_off += 1
+    proxy.lose_a_commit()
+    crew._until(lambda: not proxy.waits or crew.finished())
+
+
+def _cut_off(crew: Crew) -> None:
+    """Half of the workers lose sight of the database for longer than their leases, and find it again."""
+    assert crew.proxy
+    crew.cut_off += sum(life.number % 2 == 0 for life in crew.alive)
+    crew.proxy.stop()
+    crew.wait(1.5 * crew.plan.lease_s)
+    crew.proxy.heal()
+
+
+TROUBLES: dict[str, Callable[[Crew], None]] = {
+    "restart": _restart, "terminate": _terminate, "freeze": _freeze, "lost_commits": _lost_commit, "cut_off": _cut_off
+}  # fmt: skip
+
 # ----------------------------------------------------------------------------- by hand
 
 
@@ -427,6 +512,10 @@ def main() -> None:
     for name, default in (("mails", 10_000), ("kills", 100), ("workers", 8), ("connections", 4), ("seed", 1),
                           ("leavers", 120), ("batch", 500)):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--lease-s", type=float, default=10.0)
+    parser.add_argument("--think-s", type=float, default=0.002)
+    parser.add_argument("--trouble", choices=TROUBLES)
+    parser.add_argument("--troubles", type=int, default=0)
     parser.add_argument("--bug", choices=BUGS)
     parser.add_argument("--point", choices=POINTS)
     parser.add_argument("--kind", choices=("sqlite", "postgresql"), default="sqlite")
@@ -437,8 +526,8 @@ def main() -> None:
             plan = json.loads(line)
             _tell(run(Plan(**plan | {"faults": Faults(**plan.get("faults", {}))})))
         return
-    with migrated(given.pop("kind")) as url:
-        _tell(run(Plan(url, **given)))
+    with migrated(given.pop("kind")) as (url, cluster):
+        _tell(run(Plan(url, **given), cluster))
 
 
 def _tell(verdict: Verdict) -> None:
@@ -446,16 +535,16 @@ def _tell(verdict: Verdict) -> None:
 
 
 @contextlib.contextmanager
-def migrated(kind: str) -> Iterator[str]:
-    """An empty, migrated database that lives as long as this."""
-    cluster = Cluster() if kind == "postgresql" else None
+def migrated(kind: str) -> Iterator[tuple[str, Cluster | None]]:
+    """An empty, migrated database that lives as long as this, and the server that is to be tormented."""
+    cluster = Cluster(durable=True) if kind == "postgresql" else None
     try:
         with tempfile.TemporaryDirectory(prefix="digest-kills-") as folder:
             url = cluster.url(cluster.create()) if cluster else f"sqlite:///{folder}/digest.sqlite3"
             database = Database(url)
             upgrade(database)
             database.close()
-            yield url
+            yield url, cluster
     finally:
         if cluster:
             cluster.stop()
