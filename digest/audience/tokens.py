@@ -20,6 +20,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from digest.errors import TokenInvalid
+from digest.keyed import mac
 from digest.models import Secret
 from digest.sql import insert_new
 
@@ -79,8 +80,8 @@ class Tokens:
             return str(self._confirm.dumps(list(ids)))
         # Made for every recipient of every edition: a plain HMAC is five times as fast as the serialiser.
         body = ".".join([f"{i:x}" for i in ids])
-        mac = hmac.digest(self._keys[purpose], body.encode(), "sha256")[:16]
-        return f"{body}.{urlsafe_b64encode(mac).decode()[:22]}"
+        proof = mac(self._keys[purpose], body.encode())[:16]
+        return f"{body}.{urlsafe_b64encode(proof).decode()[:22]}"
 
     def read(self, purpose: str, text: str, max_age_s: float | None = None) -> tuple[int, ...]:
         """The ids in the token; TokenInvalid says what the reader can do about it."""

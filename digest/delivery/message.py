@@ -24,6 +24,7 @@ from functools import lru_cache
 
 from digest.delivery.dkim import Begun, Signer
 from digest.errors import RenderError
+from digest.keyed import mac
 from digest.mime import (
     CRLF,
     SOFT,
@@ -329,4 +330,4 @@ def parse_leaving_address(address: str, key: bytes, domain: str) -> int | None:
 
 
 def _mac(key: bytes, purpose: bytes, edition: int, subscriber: int, size: int) -> str:
-    return hmac.digest(key, b"%b:%d.%d" % (purpose, edition, subscriber), "sha256")[:size].hex()
+    return mac(key, b"%b:%d.%d" % (purpose, edition, subscriber))[:size].hex()
