@@ -459,7 +459,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Where mail goes. ``security``: none, starttls or tls. Time-outs in seconds (RFC 5321 §4.5.3.2)."""
+    """Where mail goes. ``security``: none, starttls or tls. Time-outs in seconds (RFC 5321 §4.5.3.2).
+
+    Among several, those of the lowest ``order`` that can be used take the mail, in the proportion of their ``weight``.
+    ``per_minute``: mails that it takes from all machines together; None: no bound.
+    """
 
     host: str
     port: int
@@ -472,6 +476,10 @@ class Relay:
     connect_timeout: float = 30.0
     reply_timeout: float = 300.0
     data_timeout: float = 600.0
+    name: str = "smtp"
+    order: int = 1
+    weight: int = 1
+    per_minute: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from itertools import chain, repeat
 import pytest
 
 from digest.delivery.memory import MemoryPool, Outbox
-from digest.delivery.smtp import Pool
+from digest.delivery.smtp import Pool, Relays
 from digest.delivery.transport import Envelope, Grants, Transport
 from digest.errors import DeliveryError
 from digest.types import Outcome, Relay, Result
@@ -33,6 +33,7 @@ class Other:
 
     connect: Callable[[Grants], Transport]
     arrived: Callable[[], list[tuple[bytes, bytes, bytes]]]
+    port: int = 0
 
 
 Side = Callable[[Answers], AbstractAsyncContextManager[Other]]
@@ -51,7 +52,17 @@ async def real(answers: Answers) -> AsyncIterator[Other]:
         yield Other(
             lambda grants: Pool(relay, grants),
             lambda: [(t.mail_from.encode(), t.rcpt.encode(), t.message) for t in server.taken],
+            server.port,
         )
+
+
+@asynccontextmanager
+async def several(answers: Answers) -> AsyncIterator[Other]:
+    """The same relay twice, with two names."""
+    async with real(answers) as one:
+        port = one.port
+        relays = [Relay("127.0.0.1", port, connections=1, name=name) for name in ("smtp", "other")]
+        yield Other(lambda grants: Relays(relays, grants), one.arrived)
 
 
 def wire(outcome: Outcome) -> bytes:
@@ -70,7 +81,7 @@ async def memory(answers: Answers) -> AsyncIterator[Other]:
     )
 
 
-@pytest.fixture(params=[real, memory])
+@pytest.fixture(params=[real, several, memory])
 def side(request: pytest.FixtureRequest) -> Side:
     found: Side = request.param
     return found

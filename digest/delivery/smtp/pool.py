@@ -190,9 +190,10 @@ class Pool:
         where = f"The mail relay {self.relay.host}:{self.relay.port} cannot be used"
         if hopeless:
             return DeliveryError(f"{where}: {reason}. Nothing is lost: what is waiting goes out once that is mended.")
+        table = "smtp" if self.relay.name == "smtp" else f"relays.{self.relay.name}"
         return DeliveryError(
-            f"{where} ({reason}); check smtp.host, smtp.port and that it runs. Nothing is lost: what is waiting goes "
-            "out once it answers."
+            f"{where} ({reason}); check {table}.host, {table}.port and that it runs. Nothing is lost: what is waiting "
+            "goes out once it answers."
         )
 
     # -- timers and ends
