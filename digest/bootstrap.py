@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,14 +22,14 @@ from digest.config import Settings
 from digest.db import Database, require_schema, upgrade_schema
 from digest.delivery.capture import CaptureServer
 from digest.delivery.dkim import Signer, read_keys
-from digest.delivery.smtp import Pool
+from digest.delivery.smtp import Health, Pool, Relays
 from digest.delivery.transport import Grants, Transport
 from digest.editions import Editor, Setup
 from digest.errors import SchemaBehind
 from digest.fetch import Fetcher
 from digest.publishing import Shelf, tell_hubs
 from digest.rendering import Renderer
-from digest.sending import Post
+from digest.sending import Post, Shares
 from digest.types import CaughtMail, Relay
 
 Connect = Callable[[Grants], Transport]
@@ -111,14 +112,22 @@ class App:
 
     # -- where mail goes
 
+    @cached_property
+    def shares(self) -> Shares:
+        """What this process may send of every rate: leased for seconds, so kept from one run to the next."""
+        return Shares(self.db, self.settings.mail_rates())
+
     @contextmanager
     def connected(self) -> Iterator[tuple[Connect, int]]:
         """(connect, connections): the relay when live, else a capture server of this process, up while this is open."""
         if self.transport is not None:
             yield self.transport, self.settings.smtp.connections
         elif self.live:
-            relay = self.settings.relay()
-            yield (lambda grants: Pool(relay, grants)), relay.connections
+            relays, health = self.settings.all_relays(), Health()
+            orders = Counter(dict.fromkeys((relay.order for relay in relays), 0))
+            for relay in relays:
+                orders[relay.order] += relay.connections
+            yield (lambda grants: Relays(relays, grants, health=health, gate=self.shares.gate)), max(orders.values())
         else:
             with self.capturing() as relay:
                 yield (lambda grants: Pool(relay, grants)), relay.connections

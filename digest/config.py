@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
@@ -19,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from digest.errors import ConfigError
 from digest.paths import shipped
+from digest.rates import Limit, Rates, WarmUp
 from digest.types import MailPlace, Relay
 
 _PREFIX = "DIGEST_"
@@ -126,6 +130,30 @@ def _dkim_key(value: str) -> str:
     return value
 
 
+def _domain_rate(value: str) -> str:
+    found = re.fullmatch(r"\s*(\*|[^=\s]+)\s*=\s*(\d*)\s*(?:/\s*(\d*))?\s*", value)
+    if not found or not (found[2] or found[3]) or 0 in {int(n) for n in found.groups()[1:] if n}:
+        raise ValueError(f"{value!r} should be DOMAIN=A MINUTE/AT ONCE, like gmail.com=600/20, gmail.com=600 or *=/10")
+    name = found[1] if found[1] == "*" else _domain(found[1])
+    return f"{name}={found[2]}/{found[3] or ''}"
+
+
+def _json(value: object) -> object:
+    """The environment gives a table as one text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError('is not JSON; write {"NAME": {"host": "…", "port": 25}}') from None
+
+
+def _relay_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", value) or value == "smtp":
+        raise ValueError("is no name for a relay; use small letters, digits and hyphens, and not smtp")
+    return value
+
+
 Host = Annotated[str, AfterValidator(_host)]
 HubUrl = Annotated[str, AfterValidator(_hub_url)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -144,6 +172,12 @@ class DatabaseSettings(Table):
     url: Annotated[str, AfterValidator(_database_url)] | None = None
 
 
+Connections = Annotated[int, Field(ge=1, le=200)]
+Order = Annotated[int, Field(ge=1, le=99)]
+Weight = Annotated[int, Field(ge=1, le=1000)]
+PerMinute = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
 class SmtpSettings(Table):
     host: Host
     port: Port
@@ -151,7 +185,33 @@ class SmtpSettings(Table):
     username: str | None = None
     password_file: ReadableFile | None = None
     ca_file: ReadableFile | None = None
-    connections: Annotated[int, Field(ge=1, le=200)]
+    connections: Connections
+    order: Order
+    weight: Weight
+    per_minute: PerMinute | None = None
+
+
+class RelaySettings(Table):
+    """A further relay. What is not said is as [smtp] says, but for who signs in and where."""
+
+    host: Host
+    port: Port | None = None
+    security: Literal["none", "starttls", "tls"] | None = None
+    username: str | None = None
+    password_file: ReadableFile | None = None
+    ca_file: ReadableFile | None = None
+    connections: Connections | None = None
+    order: Order | None = None
+    weight: Weight | None = None
+    per_minute: PerMinute | None = None
+
+
+class RatesSettings(Table):
+    per_minute: PerMinute | None = None
+    domains: Annotated[tuple[Annotated[str, AfterValidator(_domain_rate)], ...], BeforeValidator(_split)]
+    warm_up_since: date | None = None
+    warm_up_first: Annotated[int, Field(ge=1)]
+    warm_up_growth: Annotated[float, Field(ge=1, le=10)]
 
 
 class DkimSettings(Table):
@@ -219,6 +279,8 @@ class Settings(Table):
     templates_dir: Annotated[Path, AfterValidator(_folder)] | None = None
     database: DatabaseSettings = DatabaseSettings()
     smtp: SmtpSettings
+    relays: Annotated[dict[Annotated[str, AfterValidator(_relay_name)], RelaySettings], BeforeValidator(_json)]
+    rates: RatesSettings
     dkim: DkimSettings
     bounces: BouncesSettings
     hooks: HooksSettings
@@ -253,17 +315,27 @@ class Settings(Table):
         return settings
 
     def _contradictions(self) -> Iterator[str]:
-        smtp = self.smtp
-        if smtp.username and not smtp.password_file:
-            yield "smtp.username is set but smtp.password_file is not; put the password into a file and name it there"
-        if smtp.password_file and not smtp.username:
-            yield "smtp.password_file is set but smtp.username is not; set both or neither"
-        if smtp.username and smtp.security == "none" and not is_loopback(smtp.host):
-            yield "smtp.security is none, so the password would travel readable; use starttls or tls"
+        for relay in ("smtp", *(f"relays.{name}" for name in self.relays)):
+            yield from self._about_relay(relay)
+        if len({domain.partition("=")[0] for domain in self.rates.domains}) < len(self.rates.domains):
+            yield "rates.domains names a domain twice; leave one of them out"
         selectors = [selector for selector, _ in self.dkim_keys()]
         if len(set(selectors)) < len(selectors):
             yield "dkim.keys names a selector twice; each key has its own, or receivers look in the wrong place"
         yield from self._about_bounces()
+
+    def _about_relay(self, table: str) -> Iterator[str]:
+        relay = self._relay(table.removeprefix("relays."))
+        signs_in = self.relays.get(relay.name, self.smtp)
+        if signs_in.username and not signs_in.password_file:
+            yield (
+                f"{table}.username is set but {table}.password_file is not; put the password into a file and name it "
+                "there"
+            )
+        if signs_in.password_file and not signs_in.username:
+            yield f"{table}.password_file is set but {table}.username is not; set both or neither"
+        if signs_in.username and relay.security == "none" and not is_loopback(relay.host):
+            yield f"{table}.security is none, so the password would travel readable; use starttls or tls"
 
     def _about_bounces(self) -> Iterator[str]:
         box = self.bounces
@@ -276,19 +348,41 @@ class Settings(Table):
     def database_url(self) -> str:
         return self.database.url or f"sqlite:///{quote(str(self.data_dir), safe='/ ')}/digest.sqlite3"
 
-    def relay(self) -> Relay:
-        """Where live mail goes. Reads the password file anew, so that a changed password needs no restart."""
-        smtp = self.smtp
-        return Relay(
-            host=smtp.host,
-            port=smtp.port,
-            security=smtp.security,
-            username=smtp.username,
-            password=_secret_text(smtp.password_file, "smtp.password_file") if smtp.password_file else None,
-            ca_file=smtp.ca_file,
-            connections=smtp.connections,
-            helo=self.mail_domain_for(),
+    def all_relays(self) -> list[Relay]:
+        """Where live mail goes, in the order in which they are tried. Reads the password files anew, so that a changed
+        password needs no restart."""
+        relays = [self._with_password(self._relay(name)) for name in ("smtp", *self.relays)]
+        return sorted(relays, key=lambda relay: relay.order)
+
+    def _relay(self, name: str) -> Relay:
+        """One relay by its name, as it is set up; without its password."""
+        given = self.smtp.model_dump()
+        if name in self.relays:
+            own = self.relays[name].model_dump()
+            unset = (key for key, value in own.items() if value is None)
+            mine = {"username": None, "password_file": None, "per_minute": None}  # of that one, and of no other
+            given = own | {key: given[key] for key in unset} | {k: own[k] for k in mine}
+        given.pop("password_file")
+        return Relay(**given, helo=self.mail_domain_for(), name=name)
+
+    def _with_password(self, relay: Relay) -> Relay:
+        table, settings = (
+            ("smtp", self.smtp) if relay.name == "smtp" else (f"relays.{relay.name}", self.relays[relay.name])
         )
+        if settings.password_file is None:
+            return relay
+        return replace(relay, password=_secret_text(settings.password_file, f"{table}.password_file"))
+
+    def mail_rates(self) -> Rates:
+        """How fast mail may go."""
+        rates, limits = self.rates, {}
+        for domain, _, given in (entry.partition("=") for entry in self.rates.domains):
+            per_minute, at_once = (int(n) if n else None for n in given.split("/"))
+            limits[domain] = Limit(per_minute, at_once)
+        others = limits.pop("*", None)
+        since = rates.warm_up_since
+        warm_up = WarmUp(since, rates.warm_up_first, rates.warm_up_growth) if since else None
+        return Rates(rates.per_minute, limits, others, warm_up)
 
     def dkim_keys(self) -> list[tuple[str, Path]]:
         """(selector, file of its private key), in the order given."""
@@ -422,6 +516,13 @@ class _Layers:
         except ConfigError as e:
             self.problems.extend(e.problems)
 
+    @staticmethod
+    def _no_such(name: str, known: Iterable[str]) -> str:
+        near = difflib.get_close_matches(name, list(known), n=1)
+        return (
+            f"there is no such setting; {f'did you mean {near[0]}?' if near else 'config/defaults.toml lists them all'}"
+        )
+
     def _unknown(self, where: str, name: str, known: Mapping[str, str]) -> None:
         last = {n.rsplit(".", 1)[-1]: n for n in known}
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
@@ -443,7 +544,10 @@ class _Layers:
         """One sentence a problem, with the place where the value was given."""
         for error in e.errors(include_url=False, include_input=False, include_context=False):
             name = ".".join(str(part) for part in error["loc"] if isinstance(part, str))
-            name = next((n for n in self._known if name == n or name.startswith(f"{n}.")), name)
-            where = self._values[name][1] if name in self._values else name
+            known = next((n for n in self._known if name == n or name.startswith(f"{n}.")), name)
+            where = self._values[known][1] if known in self._values else known
             says = error["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-            yield f"{where}: {says}"
+            if error["type"] == "extra_forbidden":
+                says = self._no_such(name.rsplit(".", 1)[-1], RelaySettings.model_fields)
+            inside = f"{name.removeprefix(known + '.')}: " if known != name else ""
+            yield f"{where}: {inside}{says}"

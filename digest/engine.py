@@ -106,11 +106,19 @@ async def deliver(
     live = app.live
     worker = app.settings.worker
     refusals = Refusals(after=worker.refused_after, share=worker.refused_share)
+    shares = app.shares if live else None
     store = LedgerStore(
-        app.db, app.renderer, app.outgoing, live=live, lease_s=worker.lease_s, impatient=drain, refusals=refusals
-    )
+        app.db, app.renderer, app.outgoing, live=live, lease_s=worker.lease_s, impatient=drain, refusals=refusals,
+        shares=shares,
+    )  # fmt: skip
     while not (stop and stop.is_set()):
-        sender = Sender(store, connect, connections=connections, window=worker.window, lease_s=worker.lease_s)
+        if shares and shares.over:
+            done.trouble = shares.over if drain else None
+            break
+        sender = Sender(
+            store, connect, connections=connections, window=worker.window, lease_s=worker.lease_s, shares=shares,
+            patient=drain,
+        )  # fmt: skip
         sent = await sender.run(stop)
         done.editions |= sent.editions
         done.trouble = sent.trouble or done.trouble
@@ -150,6 +158,7 @@ def keep_house(app: App, at: datetime) -> None:
     with app.db.transaction() as session:
         audience.forget_unconfirmed(session, at - UNCONFIRMED)
         ledger.retention.make_months(session, at)
+        ledger.rates.forget(session, clock(session))
     for _ in range(HOUSE_STEPS):
         with app.db.transaction() as session:
             now = clock(session)

@@ -19,7 +19,7 @@ from digest.delivery.memory import MemoryPool, Outbox
 from digest.editions import Editor, Preview, Setup, preview
 from digest.models import Edition
 from digest.rendering import Renderer
-from digest.sending import LedgerStore, Post, Sender, Sent, run_async
+from digest.sending import LedgerStore, Post, Sender, Sent, Shares, run_async
 from tests import build
 
 
@@ -38,6 +38,7 @@ class Office:
     live: bool = True
     outbox: Outbox = field(default_factory=Outbox)
     connections: int = 4
+    shares: Shares | None = None
 
     @property
     def editor(self) -> Editor:
@@ -51,7 +52,7 @@ class Office:
         return preview(self.db, renderer(), POST, slug, at, live=self.live, email=email)
 
     def store(self, *, impatient: bool = False) -> LedgerStore:
-        return LedgerStore(self.db, renderer(), POST, live=self.live, impatient=impatient)
+        return LedgerStore(self.db, renderer(), POST, live=self.live, impatient=impatient, shares=self.shares)
 
     def send(self, *, impatient: bool = False, store: LedgerStore | None = None) -> Sent:
         store = store or self.store(impatient=impatient)
@@ -60,8 +61,8 @@ class Office:
             sender = Sender(
                 store,
                 lambda grants: MemoryPool(self.outbox, grants, connections=self.connections),
-                connections=self.connections,
-            )
+                connections=self.connections, shares=self.shares, patient=impatient,
+            )  # fmt: skip
             return await sender.run()
 
         sent: Sent = run_async(main)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from digest.config import Settings, names, variable
 from digest.db import parse_url
 from digest.errors import ConfigError
+from digest.rates import Limit, Rates
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,7 +48,7 @@ def test_everything_has_a_working_default() -> None:
     assert (settings.public_url, settings.web.port, settings.capture.port) == ("http://127.0.0.1:8000", 8000, 0)
     assert (settings.worker.lease_s, settings.worker.tick_s, settings.worker.window) == (10, 60, None)
     assert settings.fetch.allow_hosts == ()
-    assert settings.relay().password is None
+    assert settings.all_relays()[0].password is None
 
 
 def test_loading_makes_no_folder(tmp_path: Path) -> None:
@@ -98,7 +99,10 @@ def test_every_variable_reaches_its_setting(tmp_path: Path) -> None:
         "mail_domain": "mail.example.org", "secret_file": str(tmp_path / "key"), "templates_dir": str(tmp_path),
         "database.url": "postgresql://digest@db/digest", "smtp.host": "smtp.example.org", "smtp.port": "587",
         "smtp.security": "starttls", "smtp.username": "me", "smtp.password_file": str(tmp_path / "pw"),
-        "smtp.ca_file": str(tmp_path / "pw"), "smtp.connections": "4", "dkim.keys": "s=/k.pem",
+        "smtp.ca_file": str(tmp_path / "pw"), "smtp.connections": "4", "smtp.order": "2",
+        "smtp.weight": "3", "smtp.per_minute": "600", "relays": "{}", "rates.per_minute": "9000",
+        "rates.domains": "gmail.com=600/20,*=/5", "rates.warm_up_since": "2026-12-01", "rates.warm_up_first": "50",
+        "rates.warm_up_growth": "2.0", "dkim.keys": "s=/k.pem",
         "bounces.read": "true", "bounces.protocol": "pop", "bounces.host": "pop.example.org",
         "bounces.port": "1995", "bounces.security": "starttls", "bounces.username": "bounces",
         "bounces.password_file": str(tmp_path / "pw"), "bounces.folder": "bounces", "bounces.every_s": "60",
@@ -160,6 +164,19 @@ def test_all_problems_are_told_at_once_with_their_place() -> None:
         ('[smtp]\nsecurity = "ssl"', "starttls"),
         ("[smtp]\nconnections = 0", "greater than or equal to 1"),
         ('[smtp]\nusername = "me"', "password_file is not"),
+        ('[relays.backup]\nhots = "b.example"\nhost = "a.example"', r"relays in .*backup.hots: .*did you mean host"),
+        ("[relays.backup]\nport = 25", r"backup.host: Field required"),
+        ('[relays.smtp]\nhost = "a.example"', "no name for a relay"),
+        (
+            '[relays.b]\nhost = "a.example"\nsecurity = "tls"\nusername = "me"',
+            r"relays.b.username is set but relays.b.password_file is not",
+        ),
+        ("relays = 3", "dictionary"),
+        ('[rates]\ndomains = ["gmail.com=0"]', "DOMAIN=A MINUTE/AT ONCE"),
+        ('[rates]\ndomains = ["gmail.com"]', "DOMAIN=A MINUTE/AT ONCE"),
+        ('[rates]\ndomains = ["a b=3"]', "DOMAIN=A MINUTE/AT ONCE"),
+        ('[rates]\ndomains = ["gmail.com=3", "Gmail.com=/4"]', "names a domain twice"),
+        ('[rates]\nwarm_up_since = "soon"', "date"),
         ("[capture]\nport = -1", "greater than or equal to 0"),
         ("[worker]\nlease_s = 0", "greater than or equal to 1"),
         ('[fetch]\nallow_hosts = ["http://a.example"]', "without http://"),
@@ -178,7 +195,31 @@ def test_a_password_never_travels_readable(tmp_path: Path) -> None:
     (tmp_path / "pw").write_text("hush\n")
     text = f'[smtp]\nhost = "smtp.example.org"\nusername = "me"\npassword_file = "{tmp_path}/pw"\n'
     assert "starttls or tls" in problems(text)[0]
-    assert load(text + 'security = "tls"').relay().password == "hush"
+    assert load(text + 'security = "tls"').all_relays()[0].password == "hush"
+
+
+def test_a_further_relay_is_as_the_first_but_for_what_it_says_and_who_signs_in(tmp_path: Path) -> None:
+    (tmp_path / "pw").write_text("hush\n")
+    settings = load(
+        f'[smtp]\nhost = "one.example"\nport = 587\nsecurity = "starttls"\nusername = "me"\n'
+        f'password_file = "{tmp_path}/pw"\nper_minute = 60\norder = 2\n[relays.two]\nhost = "two.example"\nweight = 5\n'
+        '[relays.three]\nhost = "three.example"\norder = 1\n'
+    )
+    three, one, two = settings.all_relays()
+    assert (one.host, one.username, one.password, one.per_minute) == ("one.example", "me", "hush", 60)
+    assert (two.host, two.port, two.security, two.weight, two.order) == ("two.example", 587, "starttls", 5, 2)
+    assert (two.name, two.username, two.password, two.per_minute) == ("two", None, None, None)
+    assert three.name == "three"
+    told = load(DIGEST_RELAYS='{"two": {"host": "two.example", "port": 26}}').all_relays()
+    assert [(relay.name, relay.port) for relay in told] == [("smtp", 25), ("two", 26)]
+
+
+def test_rates_are_read_by_domain() -> None:
+    rates = load('[rates]\ndomains = ["Gmail.com=600/20", "bücher.example=/5", "*=300"]').mail_rates()
+    assert rates.of("gmail.com") == Limit(600, 20)
+    assert rates.of("xn--bcher-kva.example") == Limit(None, 5)
+    assert rates.of("other.example") == Limit(300)
+    assert load().mail_rates() == Rates()
 
 
 def test_a_password_is_no_setting() -> None:
@@ -223,7 +264,7 @@ def test_no_file_makes_a_traceback(tree: dict[str, object]) -> None:
 )
 def test_mail_domain(given: dict[str, str], domain: str) -> None:
     settings = Settings.load(None, given)
-    assert settings.mail_domain_for() == settings.relay().helo == domain
+    assert settings.mail_domain_for() == settings.all_relays()[0].helo == domain
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ def config_check(door: Door, out: Output) -> int:
         from digest.delivery.dkim import read_keys
 
         settings = door.settings()
-        settings.relay()  # reads the password file too
+        settings.all_relays()  # reads the password file too
         read_keys(settings.dkim_keys())
     except ConfigError as e:
         if not out.as_json:

@@ -10,13 +10,14 @@ One face for the rooms above:
 * `retention` months made ahead, and what is old forgotten
 * `readings`  deliveries, counts, the archive
 * `events`    what was heard of mail later, and hooks' requests
+* `rates`     rates that the processes of all machines keep together
 * `mails`     system mails that wait, mails that the capture server caught
 
-Reads any table; writes editions, edition_articles, variants, batches, attempts, delivery_events, hook_nonces,
-system_mails' state and captured_mails.
+Reads any table; writes editions, edition_articles, variants, batches, attempts, rate_shares, delivery_events,
+hook_nonces, system_mails' state and captured_mails.
 """
 
-from digest.ledger import again, batches, digests, editions, events, history, mails, readings, retention
+from digest.ledger import again, batches, digests, editions, events, history, mails, rates, readings, retention
 from digest.ledger.mails import captured, captured_mail, store_captured
 from digest.ledger.readings import ArchiveEntry, archive, deliveries, edition_page, edition_pages, outcome_counts
 
@@ -36,6 +37,7 @@ __all__ = [
     "history",
     "mails",
     "outcome_counts",
+    "rates",
     "readings",
     "retention",
     "store_captured",

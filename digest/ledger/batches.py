@@ -6,19 +6,21 @@ committed before a recipient may be written to a socket, so that after a crash t
 are exactly those that may have had the mail.
 
     claim ──► note … note ──► close             answers, grants and lease move together, one commit a group
-       ▲         │  └► hand_back                SIGTERM: what was not answered waits for the next claim
+       ▲         │  ├► hand_back                SIGTERM: what was not answered waits for the next claim
+       │         │  └► put_off                  a domain that has had its part waits in a batch of its own
        └─ lease ended, or its process is gone: granted without an answer → `uncertain`, then resend or hold
 """
 
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, not_, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, not_, or_, select, text, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
@@ -44,6 +46,10 @@ class Recipient:
     address: str
     subscription_id: int
     attempts: int = 0
+
+    @property
+    def domain(self) -> str:
+        return domain_of(self.address)
 
 
 @dataclass(eq=False, slots=True)
@@ -80,6 +86,25 @@ class Move:
     @property
     def closes(self) -> bool:
         return self.finished and self.again
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """How often a pass tries what was deferred: up to that ``retry`` of each edition, ``others`` of any other."""
+
+    editions: Mapping[int, int]
+    others: int
+
+    def over(self, edition: int, retry: int) -> bool:
+        return retry > self.editions.get(edition, self.others)
+
+    def left(self) -> ColumnElement[bool]:
+        known = [and_(Batch.edition_id == edition, Batch.retry <= most) for edition, most in self.editions.items()]
+        return or_(*known, and_(Batch.edition_id.not_in(list(self.editions)), Batch.retry <= self.others))
+
+
+def domain_of(address: str) -> str:
+    return address.rpartition("@")[2].lower()
 
 
 def leaseholders(session: Session) -> Sequence[str]:
@@ -121,15 +146,19 @@ def claim(
     gone: Collection[str] = (),
     impatient: bool = False,
     exclude: Collection[int] = (),
+    tries: Tries | None = None,
+    limited: Callable[[str], bool] | None = None,
 ) -> Claimed | None:
     """Lease the next batch that is due and free; None when there is none.
 
-    ``gone``: workers known to be dead, whose leases are void. ``impatient``: deferred ones are due at once.
+    ``gone``: workers known to be dead, whose leases are void. ``impatient``: deferred ones are due at once, but for
+    those that had their ``tries``.
+    ``limited``: domains whose mail may have to wait; it comes last.
     A batch whose every recipient turns out to be settled is closed on the way and the next one is taken.
     """
-    while (batch := _next(session, live, gone, impatient, exclude)) is not None:
+    while (batch := _next(session, live, gone, impatient, exclude, tries)) is not None:
         edition = session.get_one(Edition, batch.edition_id)
-        claimed = _take(session, batch, edition, worker, lease)
+        claimed = _take(session, batch, edition, worker, lease, limited)
         if claimed.recipients:
             return claimed
         batch.done = True
@@ -139,13 +168,16 @@ def claim(
 
 
 def _next(
-    session: Session, live: bool, gone: Collection[str], impatient: bool, exclude: Collection[int]
-) -> Batch | None:
+    session: Session, live: bool, gone: Collection[str], impatient: bool, exclude: Collection[int],
+    tries: Tries | None,
+) -> Batch | None:  # fmt: skip
     query = _claimable(session, live, gone)
     if not impatient:
         query = query.where(Batch.not_before <= clock(session))
     if exclude:
         query = query.where(Batch.id.not_in(list(exclude)))
+    if tries is not None:  # asked here: what another thread puts off meanwhile is in no list made before
+        query = query.where(tries.left())
     query = query.order_by(Batch.retry, Edition.instant, Batch.id).limit(1)
     return session.scalars(query.with_for_update(skip_locked=True, of=Batch)).one_or_none()
 
@@ -161,7 +193,10 @@ def _claimable(session: Session, live: bool, gone: Collection[str]) -> Any:
     return query.where(Edition.live == live)
 
 
-def _take(session: Session, batch: Batch, edition: Edition, worker: str, lease: timedelta) -> Claimed:
+def _take(
+    session: Session, batch: Batch, edition: Edition, worker: str, lease: timedelta,
+    limited: Callable[[str], bool] | None,
+) -> Claimed:  # fmt: skip
     ids, ordinals = unpack_ids(batch.ids), unpack_ordinals(batch.ordinals)
     history = _History(session, edition, ids) if batch.attempt or batch.retry else _History.empty()
     todo = list(unpack_positions(batch.todo)) if batch.todo is not None else list(range(len(ids)))
@@ -170,17 +205,26 @@ def _take(session: Session, batch: Batch, edition: Edition, worker: str, lease: 
     todo = [p for p in todo if ids[p] not in history.ended]
     if edition.status == EditionStatus.CANCELLED:
         todo = []
+    people = _addresses(session, edition.digest_id, [ids[p] for p in todo])
+    if limited is not None:
+        todo = _limited_last(todo, {p: domain_of(people.get(ids[p], ("", 0))[0]) for p in todo}, limited)
     batch.todo, batch.wire_to = pack_positions(todo), 0
     batch.worker, batch.attempt, batch.leased_until = worker, batch.attempt + 1, clock(session) + lease
     session.flush()
     claimed = Claimed(batch.id, edition.id, edition.digest_id, edition.month, batch.attempt, batch.retry)
-    people = _addresses(session, edition.digest_id, [ids[p] for p in todo])
     for p in todo:
         address, subscription = people.get(ids[p], ("", 0))
         claimed.recipients.append(
             Recipient(claimed, ids[p], p, ordinals[p], address, subscription, history.count(ids[p]))
         )
     return claimed
+
+
+def _limited_last(todo: list[int], domains: Mapping[int, str], limited: Callable[[str], bool]) -> list[int]:
+    """What may have to wait behind what need not; the domains with most mail at the end."""
+    counts = Counter(domains.values())
+    weights = {domain: (counts[domain] if limited(domain) else 0, domain) for domain in counts}
+    return sorted(todo, key=lambda p: weights[domains[p]])
 
 
 class _History:
@@ -334,6 +378,23 @@ def _refused(found: hotpath.Found, granting: Sequence[Recipient]) -> dict[Recipi
     return refused
 
 
+def put_off(
+    session: Session, *, worker: str, batch: Claimed, kept: Sequence[int], off: Sequence[Recipient],
+    not_before: datetime,
+) -> None:  # fmt: skip
+    """Recipients that were never granted wait in a batch of their own, or expire. ``kept``: the positions that stay, in
+    their order; those granted so far are the first of them."""
+    _fenced(session, worker, batch, {"todo": pack_positions(kept)})
+    row = session.get_one(Batch, batch.batch_id, populate_existing=True)
+    edition = session.get_one(Edition, batch.edition_id, populate_existing=True)
+    now = clock(session)
+    if _outlived(edition, now):
+        ids = [r.subscriber_id for r in off]
+        _expire(session, edition, row, ids, _History(session, edition, ids), now)
+    else:
+        _add(session, row, [(r.subscriber_id, r.ordinal) for r in off], max(row.retry, 1), not_before)
+
+
 def hand_back(session: Session, *, worker: str, batch: Claimed, left: Sequence[Recipient]) -> None:
     """Give a batch up whose granted recipients are all answered or never left: the next claim goes on with *left*."""
     todo = pack_positions(r.position for r in left)
@@ -377,15 +438,24 @@ def _requeue(session: Session, edition: Edition, batch: Batch, wait: Wait) -> No
     if not left:
         return
     now = clock(session)
-    if now - (edition.released_at or now) > timedelta(seconds=edition.recipe.get("lifetime_s", 5 * 86400)):
+    if _outlived(edition, now):
         _expire(session, edition, batch, [ids[p] for p in left], history, now)
         return
+    again_at = now + wait(batch.retry + 1, batch.id)
+    _add(session, batch, [(ids[p], ordinals[p]) for p in left], batch.retry + 1, again_at)
+
+
+def _outlived(edition: Edition, now: datetime) -> bool:
+    return now - (edition.released_at or now) > timedelta(seconds=edition.recipe.get("lifetime_s", 5 * 86400))
+
+
+def _add(session: Session, batch: Batch, members: Sequence[tuple[int, int]], retry: int, not_before: datetime) -> None:
+    """A batch out of another one: (subscriber, variant) of each member."""
     session.add(
         Batch(
-            edition_id=edition.id, part=batch.part, n=next_number(session, edition.id, batch.part),
-            retry=batch.retry + 1,
-            ids=pack_ids(ids[p] for p in left), ordinals=pack_ordinals(ordinals[p] for p in left),
-            not_before=now + wait(batch.retry + 1, batch.id), attempt=0, wire_to=0, done=False,
+            edition_id=batch.edition_id, part=batch.part, n=next_number(session, batch.edition_id, batch.part),
+            retry=retry, ids=pack_ids(s for s, _ in members), ordinals=pack_ordinals(v for _, v in members),
+            not_before=not_before, attempt=0, wire_to=0, done=False,
         )
     )  # fmt: skip
     session.flush()

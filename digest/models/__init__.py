@@ -10,6 +10,7 @@ from digest.models.sent import (
     CapturedMail,
     DeliveryEvent,
     HookNonce,
+    RateShare,
     SystemMail,
 )
 from digest.models.tables import (
@@ -71,6 +72,7 @@ __all__ = [
     "PrivateFeed",
     "PrivateFeedReaders",
     "Publication",
+    "RateShare",
     "Schedule",
     "ScheduleClock",
     "Secret",

@@ -104,6 +104,17 @@ class HookNonce(Base):
     seen_at: Mapped[datetime] = mapped_column(index=True)
 
 
+class RateShare(Base):
+    """What a process may send of a rate that all keep together, until then; ``worker`` empty: how far it is booked."""
+
+    __tablename__ = "rate_shares"
+    key: Mapped[str] = mapped_column(String(320), primary_key=True)
+    worker: Mapped[str] = mapped_column(String(200), primary_key=True)
+    slot: Mapped[int] = mapped_column(BigId)
+    amount: Mapped[int]
+    until: Mapped[datetime] = mapped_column(index=True)
+
+
 class SystemMail(Base):
     """Confirmations and the like: written with the row that asks for them, sent by the sweep under a lease."""
 

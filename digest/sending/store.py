@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import socket
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from pathlib import Path
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
@@ -22,66 +17,21 @@ from digest.delivery.message import Prepared
 from digest.delivery.transport import Envelope
 from digest.errors import RenderError
 from digest.ledger.batches import Answer, Claimed, Move, Recipient
+from digest.ledger.rates import Bound
 from digest.models import Edition
 from digest.rendering import Renderer
+from digest.sending.names import is_gone, worker_name
 from digest.sending.printer import Post, Printer
 from digest.sending.refusals import Refusals
+from digest.sending.shares import Shares
 from digest.types import EditionStatus, Outcome, Result
 
 log = logging.getLogger("digest.sending")
 
+#: Mail to a domain that takes no more connections is looked at again after so long.
+NEXT_LOOK = timedelta(seconds=10)
 #: While draining, a deferred delivery is tried again at once this many times.
 IMPATIENT_RETRIES = 3
-
-
-# ----------------------------------------------------------------------------- who works here
-
-
-@lru_cache(maxsize=1)
-def _host() -> str:
-    """This boot of this host: a process number means nothing on another."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        boot = "-"
-    return f"{socket.gethostname()}:{boot}"
-
-
-def _started(pid: int) -> str | None:
-    """When that process began, in clock ticks since boot; None: there is none; '': the system does not tell."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return None
-        return "" if _answers(pid) else None
-    except (OSError, IndexError):
-        return ""
-
-
-def _answers(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def worker_name() -> str:
-    """A name for one sender of this process: host, boot, process, its start, and a word of its own."""
-    pid = os.getpid()
-    return f"{_host()}:{pid}:{_started(pid) or ''}:{uuid.uuid4().hex[:8]}"
-
-
-def is_gone(worker: str) -> bool:
-    """True when that worker's process ran on this very host and is no more: its leases are void at once."""
-    parts = worker.rsplit(":", 3)
-    if len(parts) != 4 or parts[0] != _host() or not parts[1].isdigit():
-        return False
-    started = _started(int(parts[1]))
-    return started is None or (started != "" and started != parts[2])
 
 
 def wait_before(retry: int, batch_id: int) -> timedelta:
@@ -96,14 +46,14 @@ class LedgerStore:
 
     def __init__(
         self, database: Database, renderer: Renderer, post: Post, *, live: bool, lease_s: float = 10.0,
-        impatient: bool = False, refusals: Refusals | None = None,
+        impatient: bool = False, refusals: Refusals | None = None, shares: Shares | None = None,
     ) -> None:  # fmt: skip
         self._db, self._renderer, self._post, self._live = database, renderer, post, live
         self.worker, self._lease, self._impatient = worker_name(), timedelta(seconds=lease_s), impatient
-        self._refusals = refusals or Refusals()
+        self._refusals, self._shares = refusals or Refusals(), shares
         self._printers: dict[int, Printer] = {}
         self._prepared: dict[tuple[int, int], Prepared] = {}
-        self._caps: dict[int, int] | None = None
+        self._allowed: ledger.batches.Tries | None = None
         self._line = database.line()
 
     def claim(self) -> tuple[Claimed, Mails] | None:
@@ -125,25 +75,25 @@ class LedgerStore:
                 wait=wait_before,
                 gone=[w for w in ledger.batches.leaseholders(session) if is_gone(w)],
                 impatient=self._impatient,
-                exclude=self._tried_enough(session),
+                tries=self._tries(session),
+                limited=self._shares.limited if self._shares else None,
             )
 
-    def _tried_enough(self, session: Session) -> list[int]:
-        """Batches whose deferred ones had their three immediate tries in this pass."""
-        if not self._impatient:
-            return []
-        batches = ledger.batches.open_retries(session, self._live)
-        if self._caps is None:
-            self._caps = {}
-            for _, edition, retry in batches:
-                self._caps[edition] = max(retry + IMPATIENT_RETRIES, self._caps.get(edition, 0))
-        return [b for b, e, retry in batches if retry > self._caps.get(e, IMPATIENT_RETRIES)]
+    def _tries(self, session: Session) -> ledger.batches.Tries | None:
+        """Deferred ones have three immediate tries in this pass; None: they wait for their time."""
+        if self._impatient and self._allowed is None:
+            most: dict[int, int] = {}
+            for _, edition, retry in ledger.batches.open_retries(session, self._live):
+                most[edition] = max(retry + IMPATIENT_RETRIES, most.get(edition, 0))
+            self._allowed = ledger.batches.Tries(most, IMPATIENT_RETRIES)
+        return self._allowed
 
     def left(self) -> int:
         """Open batches that this pass may still get: those under another worker's lease included."""
         with self._db.reading() as session:
-            enough = set(self._tried_enough(session))
-            return sum(b not in enough for b, _, _ in ledger.batches.open_retries(session, self._live))
+            tries = self._tries(session)
+            batches = ledger.batches.open_retries(session, self._live)
+            return sum(tries is None or not tries.over(edition, retry) for _, edition, retry in batches)
 
     def _print(self, batch: Claimed) -> Mails:
         """Prepare every variant of the batch: on this thread, so that the event loop only joins bytes."""
@@ -214,6 +164,11 @@ class LedgerStore:
         for answer in answers:
             if answer.outcome.result is Result.REJECTED:
                 bounces.heed(session, answer.recipient.subscriber_id, answer.outcome, clock(session))
+
+    def put_off(self, batch: Claimed, kept: Sequence[int], off: Sequence[Recipient], bound: Bound | None) -> None:
+        with self._db.transaction() as session:
+            turn = ledger.rates.book(session, bound, len(off)) if bound else clock(session) + NEXT_LOOK
+            ledger.batches.put_off(session, worker=self.worker, batch=batch, kept=kept, off=off, not_before=turn)
 
     def hand_back(self, batch: Claimed, left: Sequence[Recipient]) -> None:
         with self._db.transaction() as session:

@@ -19,8 +19,8 @@ from digest.delivery.message import Identity, message_id, system_message, verp
 from digest.delivery.transport import Envelope, Transport, Wakeable
 from digest.ledger.mails import WaitingMail
 from digest.rendering import Renderer
+from digest.sending.names import is_gone, worker_name
 from digest.sending.printer import Post
-from digest.sending.store import is_gone, worker_name
 from digest.types import Brand, Outcome, Result
 
 

@@ -4,6 +4,9 @@
                  │      ▲             └────────── one `group` on the writer's thread moves all of it ─────────┘
                  └ seal ┘  (own thread) where mails are signed: ahead of the grant, so that no connection waits
 
+Where mail may go only so fast (`digest.sending.shares`), a recipient is granted when its turn comes: one whose domain
+has had its part of this moment is put off into a later batch, and the rest goes on.
+
 The window bounds the **count** of granted recipients whose outcome is not recorded, over all batches in hand: what a
 kill -9 can repeat. A recipient is handed to a socket only after the commit that granted it; the same commit re-checks
 suppressions, unsubscribes and the edition's state. One commit is in flight at a time. The figures behind the sizes are
@@ -24,9 +27,12 @@ from typing import Any, Protocol
 from digest.delivery.transport import Envelope, Transport, Wakeable
 from digest.errors import DeliveryError
 from digest.ledger.batches import Answer, Claimed, Move, Recipient
+from digest.ledger.rates import Bound
+from digest.sending.shares import Shares, Turn
 from digest.types import TERMINAL, Outcome, Result
 
 HAND = 2  # batches in hand at most
+MANY = 6  # … while those wait for domains that take no more just now
 LOW = 250  # claim the next when fewer than this wait to be granted
 CHUNK = 16  # mails that are sealed at a time
 IDLE_S = 0.05  # with answers and nothing else to do, commit after this long
@@ -65,6 +71,8 @@ class Store(Protocol):
         self, moves: Sequence[Move], answers: Sequence[Answer], granting: Sequence[Recipient]
     ) -> dict[Recipient, Outcome]: ...
 
+    def put_off(self, batch: Claimed, kept: Sequence[int], off: Sequence[Recipient], bound: Bound | None) -> None: ...
+
     def hand_back(self, batch: Claimed, left: Sequence[Recipient]) -> None: ...
 
     def rest(self) -> None: ...
@@ -73,13 +81,19 @@ class Store(Protocol):
 @dataclass(eq=False, slots=True)
 class Held:
     """A batch in hand. ``granted``: how far wire_to stands; ``left``: recipients without a recorded outcome; ``again``:
-    some of its answers are not final, or may not have been under an earlier lease."""
+    some of its answers are not final, or may not have been under an earlier lease.
+
+    ``unsealed`` → ``ahead`` → granted, in the batch's order. ``waits``: the next of them may not go just now.
+    """
 
     batch: Claimed
     mails: Mails
     granted: int = 0
     left: int = 0
     again: bool = False
+    unsealed: collections.deque[Recipient] = field(default_factory=collections.deque)
+    ahead: collections.deque[Recipient] = field(default_factory=collections.deque)
+    waits: bool = False
 
 
 @dataclass(slots=True)
@@ -100,22 +114,22 @@ class Sender:
 
     def __init__(
         self, store: Store, connect: Callable[[Sender], Transport], *, connections: int, window: int | None = None,
-        lease_s: float = 10.0,
+        lease_s: float = 10.0, shares: Shares | None = None, patient: bool = False,
     ) -> None:  # fmt: skip
         self._store, self._connect = store, connect
+        self._shares, self._patient = shares, patient
         self.window = window or window_for(connections)
         self._group, self._lease = group_size(self.window, connections), lease_s
         self._hand: list[Held] = []
         self._held: dict[int, Held] = {}
-        self._unsealed: collections.deque[Recipient] = collections.deque()
-        self._ahead: collections.deque[Recipient] = collections.deque()
         self._ready: collections.deque[Recipient] = collections.deque()
         self._answers: list[Answer] = []
         self._idle: list[Wakeable] = []
         self._pool: Transport | None = None
-        self._unrecorded = 0
+        self._unrecorded = self._putting = 0
         self._committing = self._claiming = self._sealing = self._stopping = False
         self._more = True
+        self._over: str | None = None
         self._last_commit = time.monotonic()
         self.sent = Sent()
 
@@ -129,6 +143,8 @@ class Sender:
         """
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] = self._loop.create_future()
+        if self._shares:
+            self._shares.begin(self._turn_came)
         try:
             with (
                 ThreadPoolExecutor(1, "digest-writer") as self._writer,
@@ -158,12 +174,13 @@ class Sender:
 
     async def _settle(self) -> None:
         """After the last answer: record what is left, give back what was not sent."""
-        while self._committing or self._claiming or self._sealing:
+        while self._committing or self._claiming or self._sealing or self._putting:
             await asyncio.sleep(0.001)
         if self._answers:
             await self._record([*self._answers])
         for held in self._hand:
-            left = [r for r in (*self._ready, *self._ahead, *self._unsealed) if r.batch is held.batch]
+            granted = [r for r in self._ready if r.batch is held.batch]
+            left = [*granted, *held.ahead, *held.unsealed]
             await self._on(self._writer, self._store.hand_back, held.batch, left)
 
     async def _record(self, answers: list[Answer]) -> None:
@@ -180,7 +197,7 @@ class Sender:
             return
         self._stopping = True
         if error is None or type(error) is DeliveryError:  # not LeaseLost: then nothing more may be written
-            self.sent.trouble = str(error) if error else None
+            self.sent.trouble = str(error) if error else self._over
             self._done.set_result(None)
         else:
             self._done.set_exception(error)
@@ -189,7 +206,11 @@ class Sender:
 
     def _want(self) -> None:
         free = self._more and not self._claiming and not self._stopping
-        if free and len(self._hand) < HAND and len(self._ahead) + len(self._unsealed) < LOW:
+        going = [held for held in self._hand if not held.waits]
+        if (
+            free and len(going) < HAND and len(self._hand) < MANY
+            and sum(len(held.ahead) + len(held.unsealed) for held in going) < LOW
+        ):  # fmt: skip
             self._claiming = True
             self._loop.run_in_executor(self._claimer, self._store.claim).add_done_callback(self._claimed)
 
@@ -214,7 +235,7 @@ class Sender:
             held = Held(batch, mails, left=len(batch.recipients), again=batch.fence > 1)
             self._hand.append(held)
             self._held[batch.batch_id] = held
-            (self._unsealed if mails.seals else self._ahead).extend(batch.recipients)
+            (held.unsealed if mails.seals else held.ahead).extend(batch.recipients)
             self._seal()
             if self._pool is None and not self._stopping:
                 self._pool = self._connect(self)
@@ -225,19 +246,19 @@ class Sender:
 
     def _seal(self) -> None:
         """Have the next few mails made, unless enough are."""
-        if self._sealing or self._stopping or not self._unsealed or len(self._ahead) >= 2 * self.window:
+        if self._sealing or self._stopping or sum(len(h.ahead) for h in self._hand if not h.waits) >= 2 * self.window:
             return
-        batch = self._unsealed[0].batch
-        chunk: list[Recipient] = []
-        while self._unsealed and self._unsealed[0].batch is batch and len(chunk) < CHUNK:
-            chunk.append(self._unsealed.popleft())
+        held = next((h for h in self._hand if h.unsealed and len(h.ahead) < 2 * self.window), None)
+        if held is None:
+            return
+        chunk = [held.unsealed.popleft() for _ in range(min(CHUNK, len(held.unsealed)))]
         self._sealing = True
-        future = self._loop.run_in_executor(self._sealer, self._held[batch.batch_id].mails.seal, chunk)
-        future.add_done_callback(lambda f: self._sealed(f, chunk))
+        future = self._loop.run_in_executor(self._sealer, held.mails.seal, chunk)
+        future.add_done_callback(lambda f: self._sealed(f, held, chunk))
 
-    def _sealed(self, future: asyncio.Future[Any], chunk: list[Recipient]) -> None:
+    def _sealed(self, future: asyncio.Future[Any], held: Held, chunk: list[Recipient]) -> None:
         self._sealing = False
-        self._ahead.extend(chunk)
+        held.ahead.extend(chunk)
         with self._told():
             future.result()
             self._seal()
@@ -261,19 +282,73 @@ class Sender:
         if not self._hand and not self._more and not self._claiming:
             self._finish()
             return
-        grant = min(self.window - self._unrecorded + answered, len(self._ahead))  # as it stands after this very commit
         drained = answered and answered == self._unrecorded
-        if (force or answered >= self._group or drained) and (answered or grant):
-            granting = [self._ahead.popleft() for _ in range(grant)]
-            self._seal()
-            answers, self._answers = self._answers, []
-            self._commit(answers, granting)
+        if force or answered >= self._group or drained:
+            granting = self._choose(self.window - self._unrecorded + answered)  # as it stands after this very commit
+            if answered or granting or any(held.left == 0 for held in self._hand):
+                self._seal()
+                answers, self._answers = self._answers, []
+                self._commit(answers, granting)
+
+    def _choose(self, room: int) -> list[Recipient]:
+        """The next recipients, at most so many, whose turn it is."""
+        chosen: list[Recipient] = []
+        for held in self._hand:
+            held.waits = False
+            while held.ahead and len(chosen) < room and not held.waits:
+                if self._is_turn_of(held, held.ahead[0]):
+                    chosen.append(held.ahead.popleft())
+                    held.granted += 1
+        if self._shares and self._hand and all(held.waits for held in self._hand):
+            self._want()
+            if len(self._hand) == MANY and not self._patient:
+                self._put_off(self._hand[-1], self._hand[-1].ahead[0].domain)
+        return chosen
+
+    def _is_turn_of(self, held: Held, r: Recipient) -> bool:
+        """Otherwise either ``held.waits``, or *r* is not there any more."""
+        turn = self._shares.take(r.domain) if self._shares else Turn.GO
+        if turn is Turn.OVER and self._shares:
+            self._stopping, self._over = True, self._shares.over
+        later = turn is Turn.LATER and not self._patient and self._put_off(held, r.domain)
+        held.waits = turn is not Turn.GO and not later
+        return turn is Turn.GO
+
+    def _put_off(self, held: Held, domain: str) -> bool:
+        """Let all of a domain in a batch wait for its turn; False: there is nothing that may. What may have arrived
+        stays: the batch speaks for it (`digest.ledger.batches.close`)."""
+
+        def waits(r: Recipient) -> bool:
+            return r.domain == domain and (held.batch.fence == 1 or r.attempts == 0)
+
+        off = [r for r in (*held.ahead, *held.unsealed) if waits(r)]
+        if not off or self._shares is None:
+            return False
+        gone = set(off)
+        held.ahead = collections.deque(r for r in held.ahead if r not in gone)
+        held.unsealed = collections.deque(r for r in held.unsealed if r not in gone)
+        held.batch.recipients = [r for r in held.batch.recipients if r not in gone]
+        held.left -= len(off)
+        self._putting += 1
+        kept, bound = [r.position for r in held.batch.recipients], self._shares.turn_of(domain)
+        self._loop.run_in_executor(self._writer, self._store.put_off, held.batch, kept, off, bound).add_done_callback(
+            self._was_put_off
+        )
+        return True
+
+    def _was_put_off(self, future: asyncio.Future[Any]) -> None:
+        self._putting -= 1
+        with self._told():
+            future.result()
+            self._pump(force=True)
+
+    def _turn_came(self) -> None:
+        with self._told():
+            self._pump(force=True)
 
     def _commit(self, answers: list[Answer], granting: list[Recipient]) -> None:
         self._committing, self._last_commit = True, time.monotonic()
         self._count(answers)
-        for r in granting:
-            self._held[r.batch.batch_id].granted += 1
         moves = self._moves()
         future = self._loop.run_in_executor(self._writer, self._store.group, moves, answers, granting)
         future.add_done_callback(lambda f: self._committed(f, len(answers), granting))
@@ -304,6 +379,7 @@ class Sender:
         self._unrecorded += len(granting) - answered
         for r in granting:
             if r in refused:
+                self._ended(r, refused[r])
                 self._answers.append(Answer(r, refused[r]))  # holds its place in the window until recorded
             else:
                 self._ready.append(r)  # only now may a socket see it
@@ -332,8 +408,13 @@ class Sender:
         return self._held[r.batch.batch_id].mails.envelope(r)
 
     def answered(self, envelope: Envelope, outcome: Outcome) -> None:
+        self._ended(envelope.key, outcome)
         self._answers.append(Answer(envelope.key, outcome))
         self._pump()
+
+    def _ended(self, r: Recipient, outcome: Outcome) -> None:
+        if self._shares:
+            self._shares.ended(r.domain, outcome)
 
     def returned(self, envelope: Envelope) -> None:
         """Announced, but its body never left: another connection takes it, and no attempt is counted."""

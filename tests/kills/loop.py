@@ -65,7 +65,7 @@ class Plan:
 
     ``bug``, ``point``: of `sabotage`; at a point the first ``kills`` lives die, and nobody is killed besides.
     ``trouble``: of `TROUBLES`, so many times (``troubles``). ``window``: None for the usual one. ``think_s``: what the
-    judge takes for a mail, as a relay with a disk does.
+    judge takes for a mail, as a relay with a disk does. ``rates``: of recipient domains, whose mail is then put off.
     """
 
     url: str
@@ -84,6 +84,7 @@ class Plan:
     point: str | None = None
     trouble: str | None = None
     troubles: int = 0
+    rates: tuple[str, ...] = ()
 
     @property
     def bound(self) -> int:
@@ -404,6 +405,7 @@ def installation(plan: Plan, folder: Path, port: int, renderer: Renderer) -> Ite
             "DIGEST_SMTP__HOST": "127.0.0.1", "DIGEST_SMTP__PORT": str(port),
             "DIGEST_SMTP__CONNECTIONS": str(plan.connections), "DIGEST_WORKER__LEASE_S": str(plan.lease_s),
             "DIGEST_PUBLIC_URL": "https://news.example", "DIGEST_WORKER__WINDOW": str(plan.window or ""),
+            "DIGEST_RATES__DOMAINS": ",".join(plan.rates),
         },
     )  # fmt: skip
     app = build_app(settings, check_schema=False)
@@ -419,13 +421,15 @@ def live(plan: Plan, folder: Path, number: int, port: int, renderer: Renderer) -
     logging.disable(logging.CRITICAL)
     _sabotage(plan, number)
     with installation(plan, folder, port, renderer) as app:
-        relay = dataclasses.replace(app.settings.relay(), helo=life_name(number))
+        relay = dataclasses.replace(app.settings.all_relays()[0], helo=life_name(number))
 
         async def main() -> None:
             more = True
             while more:
                 with contextlib.suppress(DigestError):  # the lease or the database is lost: as the worker, try again
-                    await engine.deliver(app, lambda g: Pool(relay, g), plan.connections, engine.Pass(), drain=True)
+                    await engine.deliver(
+                        app, lambda g: Pool(relay, g), plan.connections, engine.Pass(), drain=not plan.rates
+                    )
                     await asyncio.to_thread(app.editor().finish)
                     more = await asyncio.to_thread(_open, app)
                 await asyncio.sleep(0.05)
