@@ -1,4 +1,4 @@
-"""Feeds as the world sees them: the official schemas, and a reader that is not ours.
+"""Feeds as the world sees them: the official schemas (for RSS, which has none, `feed_rules`), and a reader not ours.
 
 A new format brings its schema and its reader here; the contract tests then hold it to what the others promise.
 """
@@ -16,6 +16,12 @@ from typing import Any
 import feedparser
 import jsonschema
 from lxml import etree
+
+from digest.feeds import FORMATS
+from tests.feed_rules import content_faults, rss_faults
+
+#: More than this the validator of the W3C does not read, nor do some readers.
+LARGEST = 5_000_000
 
 SCHEMAS = Path(__file__).parent / "data" / "schemas"
 
@@ -47,16 +53,26 @@ def _json_schema() -> Any:
     return jsonschema.Draft7Validator(schema, format_checker=jsonschema.FormatChecker())
 
 
-def faults(name: str, body: bytes) -> list[str]:
-    """What the format's schema, or for RSS (which has none) the specification's required parts, have against *body*."""
+def faults(name: str, body: bytes, url: str = "") -> list[str]:
+    """What the format's schema, or for RSS (which has none) its rules, have against *body*, served at *url*."""
     if name == "json":
         return [error.message for error in _json_schema().iter_errors(json.loads(body))]
-    root = etree.fromstring(body)
-    if name == "atom":
-        return [] if _rng().validate(root) else [str(_rng().error_log)]
-    channel = root.find("channel")
-    missing = [tag for tag in ("title", "link", "description") if not channel.findtext(tag)]
-    return missing + ["item without title or description" for i in channel.iter("item") if not i.findtext("title")]
+    if name == "rss":
+        return rss_faults(body, url)
+    root = etree.fromstring(body, etree.XMLParser(resolve_entities=False, huge_tree=True))
+    return [] if _rng().validate(root) else [str(_rng().error_log)]
+
+
+def tree_faults(out: Path, public_url: str, step: int = 1) -> tuple[int, list[str]]:
+    """How many feeds lie below *out*, and what is wrong with every *step*-th of them."""
+    paths = sorted(path for name in FORMATS for path in (out / "feeds").rglob(f"*.{name}"))
+    found = []
+    for path in paths[::step]:
+        name, body, url = path.suffix[1:], path.read_bytes(), f"{public_url}/{path.relative_to(out)}"
+        problems = [*faults(name, body, url), *content_faults(name, body), *FORMATS[name].check(body)]
+        problems += [] if len(body) < LARGEST else [f"it has {len(body)} bytes"]
+        found += [f"{url}: {problem}" for problem in problems]
+    return len(paths), found
 
 
 def _when(text: str) -> datetime:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from digest.feeds.memo import Memo
@@ -18,7 +19,7 @@ from digest.types import FeedItem, FeedView, Image
 TITLE_MAX = 300
 SUMMARY_MAX = 2_000
 BODY_MAX = 500_000  # a longer body is left to the page; its summary stays
-DOCUMENT_MAX = 8_000_000  # characters of bodies in one document; the items after that keep their summaries
+DOCUMENT_MAX = 4_500_000  # bytes, as they are written: readers and validators refuse more than 5 MB
 
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0 §2.2, production 2
 _SPACE = re.compile(r"\s+")
@@ -110,28 +111,59 @@ def _links(named: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     return ((title, link) for title, url in named if (link := optional_url(url)))
 
 
-def _tidied(items: Iterable[FeedItem]) -> list[FeedItem | None]:
+class _Fit(NamedTuple):
+    """An item made fit, and the most bytes that any format writes for its parts."""
+
+    item: FeedItem
+    rest: int
+    summary: int
+    body: int
+
+
+def _tidied(items: Iterable[FeedItem]) -> list[_Fit | None]:
     """Each item made fit; None for one that cannot be: it costs itself, never the feed."""
-    found: list[FeedItem | None] = []
+    found: list[_Fit | None] = []
     for item in items:
         try:
-            found.append(_tidy_item(item))
+            found.append(_weighed(_tidy_item(item)))
         except (ValueError, TypeError, AttributeError, OverflowError):
             found.append(None)
     return found
 
 
-_known: Memo[FeedItem, FeedItem | None] = Memo(16 * 2**20, lambda item, _: 2_000 + len(item.html))
+def _weighed(item: FeedItem) -> _Fit:
+    words = [item.title, item.url, item.id, *item.authors, item.image.url + item.image.alt if item.image else ""]
+    words += [t.name + 2 * quote(t.slug) for t in item.topics] + 2 * [title + url for title, url in item.also]
+    elements = 600 + 200 * (len(item.topics) + len(item.also))
+    return _Fit(item, elements + _written("".join(words)), 2 * _written(item.summary), _written(item.html))
+
+
+def _written(text: str) -> int:
+    """Bytes of *text* once what XML and JSON escape is escaped."""
+    markup = 3 * text.count("<") + 3 * text.count(">") + 4 * text.count("&")
+    return len(text.encode()) + markup + text.count('"') + text.count("\n")
+
+
+_known: Memo[FeedItem, _Fit | None] = Memo(16 * 2**20, lambda item, _: 2_000 + len(item.html))
 
 
 def _tidy_items(items: Sequence[FeedItem]) -> Iterator[FeedItem]:
-    seen: set[str] = set()
-    room = DOCUMENT_MAX
-    for tidied in _known.all_of(items, _tidied):
-        if tidied is not None and tidied.id not in seen:  # RFC 4287 §4.1.1: an id stands once
-            seen.add(tidied.id)
-            room -= len(tidied.html)
-            yield tidied if room >= 0 else replace(tidied, html="")
+    found: dict[str, _Fit] = {}
+    for fit in _known.all_of(items, _tidied):
+        if fit is not None:
+            found.setdefault(fit.item.id, fit)  # RFC 4287 §4.1.1: an id stands once
+    return _within(list(found.values()), DOCUMENT_MAX - sum(fit.rest for fit in found.values()))
+
+
+def _within(found: list[_Fit], room: int) -> Iterator[FeedItem]:
+    """The items, as many of the first with their bodies as there is *room* for beside the summaries of all."""
+    for_summaries, for_bodies = room, room - sum(fit.summary for fit in found)
+    for item, _, summary, body in found:
+        for_summaries -= summary
+        for_bodies -= body
+        if for_summaries < 0:
+            item = replace(item, summary="")
+        yield item if for_bodies >= 0 else replace(item, html="")
 
 
 def tidy(view: FeedView) -> FeedView:

@@ -75,7 +75,8 @@ class _ChannelMends(BaseExtension):  # type: ignore[misc]
         return self._marked(feed, feed[0])
 
     def _marked(self, feed: Any, head: Any) -> Any:
-        if self.view.archive:  # RFC 5005 §4
+        view = self.view
+        if view.archive and (view.older_month_url or view.newer_month_url):  # RFC 5005 §4: one that leads to others
             _add(head, f"{{{_HISTORY}}}archive")
         return feed
 

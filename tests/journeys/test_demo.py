@@ -18,6 +18,8 @@ from typing import Any
 import feedparser
 import pytest
 
+from tests.feed_readers import tree_faults
+
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
@@ -74,6 +76,11 @@ def test_nobody_has_a_story_twice_although_both_digests_carry_some(shown: dict[s
     assert sum(links["omar@example.org"].values()) > 15  # one who reads both
 
 
+@pytest.mark.full
+def test_every_feed_is_valid(shown: dict[str, Any]) -> None:
+    assert tree_faults(Path(shown["data_dir"]) / "feeds", shown["urls"]["pages"].rstrip("/"))[1] == []
+
+
 def test_feeds_and_mails_lie_where_it_says(shown: dict[str, Any]) -> None:
     folder = Path(shown["data_dir"])
     for kind in ("rss", "atom"):
@@ -81,6 +88,9 @@ def test_feeds_and_mails_lie_where_it_says(shown: dict[str, Any]) -> None:
         assert not feed.bozo
         assert len(feed.entries) >= 20
     assert len(list((folder / "feeds").rglob("*.*"))) == shown["feeds"] + 1  # and the list of its own files
+    count, found = tree_faults(folder / "feeds", shown["urls"]["pages"].rstrip("/"), step=17)
+    assert found == []
+    assert count > 1_000
     for path in map(Path, shown["mails"]):
         assert path.read_text().lstrip().lower().startswith("<!doctype html")
         assert path.with_suffix(".eml").stat().st_size > path.stat().st_size
