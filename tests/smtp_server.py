@@ -13,6 +13,11 @@ DROP = b"drop"  # close the connection instead of a reply
 LOST = b"lost"  # at DOT: take the message, then close the connection instead of saying so
 SILENCE = b"silence"  # say nothing more
 
+
+class Slowly(bytes):
+    """A reply that comes an octet at a time."""
+
+
 #: (verb, recipient) → what is written instead of the usual reply, or None. Verbs: CONNECT EHLO HELO MAIL RCPT DATA BODY
 #: (the first octets of a body have come) DOT RSET QUIT. ``recipient`` is empty until RCPT names one.
 Script = Callable[[str, str], bytes | None]
@@ -98,8 +103,10 @@ class Session:
             return reply
         if reply is SILENCE:
             await asyncio.sleep(3600)
-        self.writer.write(reply + b"\r\n")
-        await self.writer.drain()
+        for piece in map(bytes, zip(reply + b"\r\n")) if isinstance(reply, Slowly) else [reply + b"\r\n"]:
+            self.writer.write(piece)
+            await self.writer.drain()
+            await asyncio.sleep(0.001 if isinstance(reply, Slowly) else 0)
         return reply
 
     async def run(self) -> None:
