@@ -45,8 +45,7 @@ class App:
     renderer: Renderer = field(init=False)
 
     def __post_init__(self) -> None:
-        own = self.settings.templates_dir
-        self.renderer = Renderer([own] if own else [], keep=self.settings.data_dir / "compiled")
+        self.renderer = renderer_of(self.settings)
 
     # -- who we are
 
@@ -150,6 +149,12 @@ class App:
 
     def close(self) -> None:
         self.db.close()
+
+
+def renderer_of(settings: Settings) -> Renderer:
+    """The operator's templates above the shipped ones; what was compiled is kept beside the data."""
+    own = settings.templates_dir
+    return Renderer([own] if own else [], keep=settings.data_dir / "compiled")
 
 
 class _Jobs:

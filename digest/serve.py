@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from digest.bootstrap import build
+from digest.bootstrap import build, renderer_of
 from digest.config import Settings
 from digest.errors import ConfigError, DigestError
 from digest.web.app import serve as serve_web
@@ -51,6 +51,7 @@ def workers(settings: Settings, processes: int) -> int:
     if processes > 1:
         return supervise(settings, {f"worker-{n}": (work, (settings,)) for n in range(1, processes + 1)})
     told = _Systemd()
+    _read_templates(settings)
     told.say("READY=1")
     work(settings, told.alive)
     return 0
@@ -70,6 +71,7 @@ def supervise(settings: Settings, plans: Mapping[str, Plan]) -> int:
 
     before = {sign: signal.signal(sign, stop) for sign in (signal.SIGTERM, signal.SIGINT)}
     told, started = _Systemd(), time.monotonic()
+    _read_templates(settings)
     children = {name: Child.start(name, plan) for name, plan in plans.items()}
     told.say("READY=1")
     try:
@@ -93,6 +95,12 @@ def supervise(settings: Settings, plans: Mapping[str, Plan]) -> int:
         for sign, handler in before.items():
             signal.signal(sign, handler)
     return 0
+
+
+def _read_templates(settings: Settings) -> None:
+    """Say what is wrong with templates of the operator's now, on a thread: nothing has to wait for it."""
+    if settings.templates_dir is not None:
+        threading.Thread(target=renderer_of(settings).read_all, name="templates", daemon=True).start()
 
 
 @dataclass(slots=True)

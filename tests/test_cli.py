@@ -505,17 +505,31 @@ def test_a_source_that_cannot_be_read_fails_after_the_others_ran(
     assert full("sources", "check", "good", "--json").row["articles"] == 1
 
 
-def test_a_broken_template_stops_a_preview_and_holds_an_edition(full: Shell, tmp_path: Path) -> None:
+def test_a_broken_template_is_replaced_by_what_worked_else_it_holds_the_edition(
+    full: Shell, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     import shutil
 
-    shutil.copytree(ROOT / "templates/email/cards", tmp_path / "own/email/cards")
-    (tmp_path / "own/email/cards/edition.mjml").write_text("<mjml><mj-body>{% if %}</mj-body></mjml>")
-    own = {"DIGEST_TEMPLATES_DIR": str(tmp_path / "own")}
-    sentence = full.refused("preview", "africa", "--at", AT, code=1, **own)
+    own, files = {"DIGEST_TEMPLATES_DIR": str(tmp_path / "own")}, tmp_path / "own/email/mine/edition.mjml"
+    shutil.copytree(ROOT / "templates/email/cards", files.parent)
+    sound, broken = files.read_text(), "<mjml><mj-body>{% if %}</mj-body></mjml>"
+    full("digests", "set", "africa", "--layout", "mine", **own)
+    full("preview", "africa", "--at", AT, **own)
+    files.write_text(broken)
+    full("preview", "africa", "--at", AT, **own)
+    sentence = f"{files}:1: Expected an expression, got 'end of statement block'"
+    assert f"{sentence}; the last good version of layout 'mine' is in use" in caplog.text
+    shutil.rmtree(tmp_path / "compiled")
+    told = full.refused("preview", "africa", "--at", AT, code=1, **own)
     held = full("run", "africa", "--at", AT, "--json", **own).row
-    assert held["status"] == "held"
-    assert held["reason"] == sentence
-    assert full("editions", "approve", str(held["edition"]), "--json").row["status"] == "sending"
+    assert (held["status"], held["reason"]) == ("held", told)
+    files.write_text(sound)
+    assert full("editions", "approve", str(held["edition"]), "--json", **own).row["status"] == "sending"
+    shutil.move(files.parent, tmp_path / "own/email/cards")
+    (tmp_path / "own/email/cards/edition.mjml").write_text(broken)
+    full("digests", "set", "africa", "--layout", "cards", **own)
+    full("preview", "africa", "--at", AT, **own)
+    assert "the shipped version of layout 'cards' is in use" in caplog.text
 
 
 def test_settings_that_are_wrong_are_all_told(shell: Shell) -> None:

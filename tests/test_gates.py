@@ -133,6 +133,17 @@ def test_mails_of_plain_text_have_fewer_gates() -> None:
 # ----------------------------------------------------------------------------- an edition
 
 
+def test_another_brand_or_template_is_another_hash() -> None:
+    """So that an edition tells what its mails were made with."""
+    layout = Renderer().layout("cards")
+    hashes = {
+        layout.open(view("en", **changes), Dress()).hash
+        for changes in ({}, {"brand": replace(view("en").brand, accent="#aa0000")},
+                        {"brand": replace(view("en").brand, footer_links=())}, {"digest_name": "Another"})
+    }  # fmt: skip
+    assert len(hashes) == 3
+
+
 def test_a_failed_gate_holds_the_edition_until_it_is_mended(database: Database) -> None:
     newsroom(database, readers=2)
     with database.transaction() as session:

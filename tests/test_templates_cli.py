@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+import digest
 from digest.cli import cli
 
 
@@ -67,6 +70,56 @@ def test_every_mistake_is_a_line_with_its_place(own: Path) -> None:
     assert {problem["file"] for problem in row["problems"]} == {str(file)}  # type: ignore[attr-defined]
     for place in (own, file.parent):
         assert run("check", str(place)).exit_code == 1
+
+
+CARD = "{% if story.kicker %}"
+#: What must cost a process nothing but a sentence: what is put before what, and the sentence.
+VICIOUS = {
+    "loops": (CARD, "{% for a in range(999) %}" * 3 + "{% endfor %}" * 3, ": it takes more than 50000 steps"),
+    "recurs": (CARD, "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", ": maximum recursion depth exceeded"),
+    "grows": (
+        CARD, "{% set n = namespace(a='x') %}{% for i in range(99) %}{% set n.a = n.a + n.a %}{% endfor %}",
+        ": a value in it grows too large",
+    ),
+    "steals": (CARD, '{% include "../../etc/passwd" %}', ': "../../etc/passwd" cannot be included; only "shared/'),
+    "steals-too": (CARD, '<mj-include path="/etc/passwd" />', ": <mj-include> is not supported"),
+    "fetches": (".plain {", "@import url(file:///etc/passwd); ", ": a style sheet loads something from elsewhere"),
+    "nests": (CARD, "<b>" * 9_000, ": tags are nested too deeply here: more than 120 are open"),
+    "nests-css": (".plain {", "a { width: " + "calc(" * 9_000 + "} ", ": more than 20 brackets stand in each other"),
+    "is-no-text": (CARD, "\x00\x1b", ": a control character (U+0000) has no place in a template"),
+}  # fmt: skip
+
+
+def test_what_would_never_end_or_break_the_compiler_is_refused_with_its_place(own: Path) -> None:
+    """In a process of its own, as it would be: it ends by itself, soon, with a line for each."""
+    wanted = []
+    for name, (place, put, says) in VICIOUS.items():
+        run("new", name)
+        file = own / "email" / name / "edition.mjml"
+        lines = file.read_text().split("\n")
+        at = next(number for number, line in enumerate(lines) if place in line)
+        lines[at] = lines[at].replace(place, put + place)
+        file.write_text("\n".join(lines))
+        wanted.append((f"{file}:{at + 1}:", says))
+    command = [sys.executable, "-m", "digest", "templates", "check", str(own)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, cwd=Path(digest.__file__).parents[1]
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "root:" not in done.stderr + done.stdout
+    for where, says in wanted:
+        assert any(line.startswith(where) and says in line for line in done.stderr.split("\n")), (where, says)
+
+
+def test_a_layout_that_compiles_is_judged_by_the_gates(own: Path) -> None:
+    run("new", "pale")
+    file = own / "email" / "pale" / "edition.mjml"
+    file.write_text(file.read_text().replace(".title {", ".title { color: #cccccc;"))
+    told = run("check", "pale")
+    assert told.exit_code == 1
+    assert f"{file}: " in told.stderr
+    assert "is #cccccc on #ffffff, 1.6 to 1 in light mode, 4.5 at least; change the layout's colours" in told.stderr
 
 
 def test_catalogues_and_system_mails_are_checked_too(own: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import IO
 
 import pytest
 from sqlalchemy import func, select, update
@@ -17,12 +19,15 @@ from sqlalchemy import func, select, update
 from digest import audience, ledger
 from digest import models as m
 from digest.db import Database
+from digest.paths import shipped
 from tests import build
 
 pytestmark = pytest.mark.slow
 
 
-def start(database_url: str, folder: Path, *command: str, **environ: str) -> subprocess.Popen[str]:
+def start(
+    database_url: str, folder: Path, *command: str, stderr: IO[str] | int = subprocess.PIPE, **environ: str
+) -> subprocess.Popen[str]:
     (folder / "digest.toml").touch()
     return subprocess.Popen(
         [sys.executable, "-m", "digest", "--config", str(folder / "digest.toml"), *command],
@@ -34,7 +39,7 @@ def start(database_url: str, folder: Path, *command: str, **environ: str) -> sub
             "PYTHONPATH": str(Path(__file__).parents[1]),
             **environ,
         },
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=stderr, text=True,
     )  # fmt: skip
 
 
@@ -101,12 +106,15 @@ def test_the_worker_sends_what_is_due_and_stops_when_told(
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_serve_is_web_and_worker_and_ends_with_both(database: Database, database_url: str, tmp_path: Path) -> None:
+    """Templates of the operator's that are broken stop neither: it is said at the start, and the shipped ones serve."""
     import urllib.error
     import urllib.request
 
     due_in(database, 0)
-    port = free_port()
-    serve = start(database_url, tmp_path, "serve", "--port", str(port), DIGEST_PUBLIC_URL=f"http://127.0.0.1:{port}")
+    own = broken_layouts(tmp_path, "briefing", "cards")
+    port, said = free_port(), (tmp_path / "said.txt").open("w")
+    told = {"DIGEST_PUBLIC_URL": f"http://127.0.0.1:{port}", "DIGEST_TEMPLATES_DIR": str(own)}
+    serve = start(database_url, tmp_path, "serve", "--port", str(port), stderr=said, **told)
 
     def answers() -> bool:
         try:
@@ -118,8 +126,15 @@ def test_serve_is_web_and_worker_and_ends_with_both(database: Database, database
     try:
         wait_for(answers)
         wait_for(lambda: count(database, m.CapturedMail.id) >= 5)
+        for name in ("briefing", "cards"):
+            sentence = (
+                f"{own}/email/{name}/edition.mjml:1:1: <mjml> is never closed; add </mjml>; the shipped version of"
+            )
+            wait_for(lambda sentence=sentence: sentence in Path(said.name).read_text())  # type: ignore[misc]
     finally:
-        _, err = stop(serve)
+        stop(serve)
+        said.close()
+    err = Path(said.name).read_text()
     assert serve.returncode == 0, err
     assert "Traceback" not in err
 
@@ -131,6 +146,16 @@ def test_a_schema_behind_is_told_before_anything_starts(database_url: str, tmp_p
     assert worker.returncode == 5
     assert "digest db upgrade" in err
     assert "Traceback" not in err
+
+
+def broken_layouts(folder: Path, *names: str) -> Path:
+    """A folder of templates with these layouts as shipped, but for their last line."""
+    own = folder / "templates"
+    for name in names:
+        shutil.copytree(shipped("templates") / "email" / name, own / "email" / name)
+        file = own / "email" / name / "edition.mjml"
+        file.write_text(file.read_text().replace("</mjml>", ""))
+    return own
 
 
 def free_port() -> int:

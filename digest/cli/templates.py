@@ -81,7 +81,7 @@ def templates_new(door: Door, name: str, source: str, out: Output) -> None:
 @json_option
 @pass_door
 def templates_check(door: Door, what: str | None, out: Output) -> int:
-    """Read templates strictly, compile them and try them out on samples; 1 where one has a mistake.
+    """Read templates strictly, compile them and hold mails made with them to the gates; 1 where one has a mistake.
 
     Of a layout, of a folder like templates_dir, or of all there are.
     """

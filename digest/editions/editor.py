@@ -345,7 +345,7 @@ class Editor:
             costs={c.card.id: dressed.story_cost(StoryCard(c.card)) for c in gathered.candidates},
             room=HTML_BUDGET - dressed.shell_cost - ROOM_RESERVE,
             section_cost=dressed.section_cost(longest) if longest else 0,
-            template_hash=layout.hash,
+            template_hash=dressed.hash,
         )
 
     def store(self, session: Session, edition: Edition, gathered: Gathered, costed: Costed) -> None:

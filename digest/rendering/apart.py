@@ -76,25 +76,25 @@ class Kept:
     """The last good version of each layout: ``FOLDER/NAME.json``. Without a folder nothing is kept."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def load(self, name: str) -> dict[str, Any] | None:
         """``key``, ``request`` and ``html`` of what was kept last; None where there is nothing that can be read."""
-        if self._folder is None:
+        if self.folder is None:
             return None
         with contextlib.suppress(OSError, ValueError):
-            entry = json.loads((self._folder / f"{name}.json").read_bytes())
+            entry = json.loads((self.folder / f"{name}.json").read_bytes())
             if isinstance(entry, dict) and entry.keys() >= {"key", "request", "html"}:
                 return entry
         return None
 
     def store(self, name: str, key: str, request: Request, html: str) -> None:
         """Keep it, whole or not at all. A folder that cannot be written costs time at the next start, no more."""
-        if self._folder is None:
+        if self.folder is None:
             return
         with contextlib.suppress(OSError):
-            self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            handle, path = tempfile.mkstemp(dir=self._folder, prefix=f".{name}.")
+            self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            handle, path = tempfile.mkstemp(dir=self.folder, prefix=f".{name}.")
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 json.dump({"key": key, "request": request, "html": html}, file)
-            Path(path).replace(self._folder / f"{name}.json")
+            Path(path).replace(self.folder / f"{name}.json")

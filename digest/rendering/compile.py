@@ -149,6 +149,8 @@ def main() -> None:
         answer = {"problems": [astuple(problem) for problem in error.problems]}
     except RenderError as error:
         answer = {"problems": [(request["file"], 0, 0, str(error).removeprefix(f"{request['file']}: "))]}
+    except RecursionError:
+        answer = {"problems": [(request["file"], 0, 0, "something in it is nested too deeply; make it flatter")]}
     except MemoryError:
         answer = {"problems": [(request["file"], 0, 0, f"takes more than {MEMORY_BYTES >> 20} MB; make it smaller")]}
     json.dump(answer, sys.stdout)

@@ -13,9 +13,11 @@ the byte budget has room for are taken, from the end of the mail: what fits in f
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -135,6 +137,12 @@ class Dressed:
         self._heads: dict[str, _Fragment] = {}
         self._counted: dict[tuple[str, int], _Fragment] = {}
         self._tallies: dict[int, str] = {}
+
+    @cached_property
+    def hash(self) -> str:
+        """Names all that the mails of this edition share but their texts: the layout's content and the brand."""
+        told = json.dumps([self.layout.hash, asdict(self.view.brand)], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()
 
     # ------------------------------------------------------------------ costs
 

@@ -13,6 +13,7 @@ Where {% if %} opens a tag in one branch and again in the other, the branches ar
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
@@ -33,6 +34,7 @@ from digest.rendering.source import Source
 
 MAX_PROBLEMS = 100
 MAX_DEPTH = 120  # parsers behind the compiler recurse; a layout has a dozen
+MAX_BRACKETS = 20  # in each other, in a style sheet: its parser recurses, too
 FILLED = "\ufffc"  # stands for a character of an expression, whose value is not known
 
 _ENDS = {"{{": "}}", "{%": "%}", "{#": "#}"}
@@ -42,6 +44,7 @@ _TOKEN = re.compile(
     re.S | re.X,
 )
 _ATTRIBUTE = re.compile(r"""([^\s=/"'<>]+)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'<>]+))?|(\S)""")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 _WORD = re.compile(r"\{%-?\s*(\w+)")
 _WRITES = {"mj-text", "mj-button", "mj-table", "mj-navbar-link", "mj-accordion-title", "mj-accordion-text"}
 _LENGTH = rf"-?[\d.{FILLED}]+(?:px|%|em|{FILLED})|0"
@@ -103,6 +106,7 @@ class _Reader:
 
     def read(self) -> list[Problem]:
         self._quotes_in_expressions()
+        self._controls()
         position = 0
         for token in self._tokens():
             self._between(position, token.start())
@@ -316,10 +320,18 @@ class _Reader:
                 if (at := self.source.find(quote, a, b)) >= 0:
                     self.say(at, f"{kind} quotes in an expression inside {kind} quotes; use {other} quotes here")
 
+    def _controls(self) -> None:
+        for match in itertools.islice(_CONTROL.finditer(self.source), MAX_PROBLEMS):
+            self.say(
+                match.start(), f"a control character (U+{ord(match[0]):04X}) has no place in a template; remove it"
+            )
+
     def _css(self, start: int, end: int) -> None:
         css = re.sub(r"/\*.*?(?:\*/|\Z)", lambda m: re.sub(r"\S", " ", m[0]), self.text[start:end], flags=re.S)
         if match := re.search(r"@import|url\(\s*['\"]?(?!data:)[^)]", css):
             self.say(start + match.start(), "a style sheet loads something from elsewhere; mails must not")
+        if at := _too_deep(css):
+            self.say(start + at, f"more than {MAX_BRACKETS} brackets stand in each other here; close some")
         depth = 0
         for match in re.finditer("[{}]", css):
             depth += 1 if match[0] == "{" else -1
@@ -328,6 +340,16 @@ class _Reader:
                 return
         if depth:
             self.say(start, f"{depth} {{ of this style sheet {'are' if depth > 1 else 'is'} never closed; add }}")
+
+
+def _too_deep(css: str) -> int:
+    """Where more than ``MAX_BRACKETS`` are open; 0: nowhere."""
+    depth = 0
+    for match in re.finditer(r"[(\[)\]]", css):
+        depth = max(0, depth + (1 if match[0] in "([" else -1))
+        if depth > MAX_BRACKETS:
+            return match.start()
+    return 0
 
 
 def _expressions(source: str) -> Iterator[tuple[int, int]]:

@@ -32,7 +32,7 @@ from digest.rendering.palette import palette
 from digest.rendering.source import Source, plain, read
 from digest.rendering.view import brand_values
 from digest.rendering.words import load_words
-from digest.types import LANGUAGES, Brand, SystemMail
+from digest.types import LANGUAGES, Brand, Dress, SystemMail
 
 MAX_SOURCE = 200_000
 _FILES = ("edition.mjml", "edition.txt", "layout.toml")
@@ -54,7 +54,10 @@ class Renderer:
     """Layouts and system mails by name. Cheap to make, safe to share between threads."""
 
     def __init__(self, template_dirs: Sequence[Path] = (), *, keep: Path | None = None) -> None:
-        """*keep*: a folder for what was compiled: the next process finds it, and the last good version with it."""
+        """*keep*: a folder for what was compiled: the next process finds it, and the last good version with it.
+
+        With it a layout that is broken is replaced by what worked; without it templates are looked at as they stand.
+        """
         own = shipped("templates")
         self._kept = Kept(keep)
         self._good: dict[str, str] = {}  # layout → key of its last good version, compiled and kept
@@ -66,30 +69,53 @@ class Renderer:
         return sorted(found)
 
     def layout(self, name: str) -> Layout:
-        """Return layout *name*, compiled: as it stands, or, where that is broken, as it last was good.
+        """Return layout *name*, compiled: as it stands, or, where that is broken, as it last was good, or as shipped.
 
         RenderError in one sentence if it is not there, or broken and never was good.
         """
         try:
             return self._current(name)
         except RenderError as error:
-            if not self._is_there(name) or (entry := self._kept.load(name)) is None:
+            if not self._is_there(name) or (instead := self._worked(name)) is None:
                 raise
-            if str(error) not in _told:
-                _told.add(str(error))
-                log.warning("%s; the last good version of layout %r stays in use", error, name)
-            request = entry["request"]
-            return self._layout(entry["key"], request, entry["html"])
+            layout, which = instead
+            if (said := f"{self.located(error)}; the {which} version of layout {name!r} is in use") not in _told:
+                _told.add(said)
+                log.warning(said)
+            return layout
+
+    def _worked(self, name: str) -> tuple[Layout, str] | None:
+        """What can stand in for a layout that is broken: its last good version, else the shipped one of its name."""
+        if (entry := self._kept.load(name)) is not None:
+            return self._layout(entry["key"], entry["request"], entry["html"]), "last good"
+        if self._kept.folder is not None and (as_shipped := Renderer(keep=self._kept.folder / "shipped"))._is_there(
+            name
+        ):
+            return as_shipped._current(name), "shipped"
+        return None
+
+    def read_all(self) -> None:
+        """Read and compile the layouts of the operator; log what is wrong: as a process starts, not as mail is due."""
+        own = self._dirs[:-1]
+        everywhere = any(True for root in own for _ in root.glob("email/shared/*"))
+        for name in self.layouts():
+            if not everywhere and not any((root / "email" / name).is_dir() for root in own):
+                continue
+            try:
+                self.layout(name)
+            except RenderError as error:
+                log.warning("%s; layout %r cannot be used until that is mended", self.located(error), name)
 
     def check(self, name: str) -> list[Problem]:
-        """Every mistake of layout *name* as it stands; none: it can be used."""
+        """Every mistake of layout *name* as it stands; none: it can be used. Where it compiles, the gates judge it."""
         try:
-            self._current(name)
+            return _failed_gates(name, self._current(name))
         except TemplateBroken as error:
             return list(error.problems)
         except RenderError as error:
-            return [Problem(f"templates/email/{name}", 0, 0, str(error))]
-        return []
+            file, colon, what = str(error).partition(": ")
+            told = (file, what) if colon and file.startswith("templates/") else (f"templates/email/{name}", str(error))
+            return [Problem(told[0], 0, 0, told[1])]
 
     def check_rest(self) -> list[Problem]:
         """Mistakes of system mails and catalogues, in every language."""
@@ -126,6 +152,11 @@ class Renderer:
         """The path of what a problem calls ``templates/email/…``."""
         path = self._path(file.removeprefix("templates/"))
         return file if path is None else str(path)
+
+    def located(self, error: RenderError) -> str:
+        """What *error* says, by the path of the file that it is about."""
+        file, colon, rest = str(error).partition(":")
+        return f"{self.where(file)}{colon}{rest}"
 
     def _current(self, name: str) -> Layout:
         request = self._request(name)
@@ -218,6 +249,19 @@ def _source(told: Sequence[Any]) -> Source:
     return Source(file, text, tuple((at, name, line, column) for at, name, line, column in pieces))
 
 
+def _failed_gates(name: str, layout: Layout) -> list[Problem]:
+    """What the gates say of a mail that has everything, in each language; of the same fault once."""
+    from digest.rendering import gates
+    from digest.rendering.trial import SAMPLE_SECTIONS, SAMPLE_VIEW
+
+    failed: dict[str, str] = {}
+    for language in LANGUAGES:
+        dressed = layout.open(SAMPLE_VIEW, Dress(language))
+        mail = dressed.assemble(SAMPLE_SECTIONS, more=3, had=3)
+        failed |= {g.gate: g.detail for g in gates.check(dressed, SAMPLE_SECTIONS, mail) if not g.ok}
+    return [Problem(f"templates/email/{name}/edition.mjml", 0, 0, detail) for detail in failed.values()]
+
+
 def _read_strictly(mjml: Source, text: Source) -> None:
     """TemplateBroken with all the mistakes that can be found without compiling."""
     sandbox.parsed(sandbox.html_environment(), mjml)  # first: what Jinja cannot read is not worth linting
@@ -232,7 +276,7 @@ def _read(path: Path, relative: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise RenderError(f"templates/{relative}: cannot be read as UTF-8 text: {error}") from error
     if len(text) > MAX_SOURCE:
-        raise RenderError(f"templates/{relative}: is longer than {MAX_SOURCE} characters")
+        raise TemplateBroken([Problem(f"templates/{relative}", 0, 0, f"is longer than {MAX_SOURCE} characters")])
     return text
 
 
