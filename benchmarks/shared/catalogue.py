@@ -15,7 +15,7 @@ from tests import build
 
 CATEGORIES, TAGS = 7, 200
 
-_NUMBERS = {
+NUMBERS = {
     "postgresql": "SELECT i FROM generate_series(1, :count) AS numbers(i)",
     "sqlite": "WITH RECURSIVE numbers(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM numbers WHERE i < :count)"
     " SELECT i FROM numbers",
@@ -54,8 +54,8 @@ def fill(database: Database, count: int) -> None:
             "count": count, "source": source, "no": False, "body": "A sentence of a body. " * 20,
             "newest": NEWEST if dialect == "postgresql" else f"{NEWEST:%Y-%m-%d %H:%M:%S}",
         }  # fmt: skip
-        _write(session, _ARTICLES.format(date=_DATE[dialect], numbers=_NUMBERS[dialect]), given)
-        topics = _TOPICS.format(categories=CATEGORIES, tags=TAGS, numbers=_NUMBERS[dialect])
+        _write(session, _ARTICLES.format(date=_DATE[dialect], numbers=NUMBERS[dialect]), given)
+        topics = _TOPICS.format(categories=CATEGORIES, tags=TAGS, numbers=NUMBERS[dialect])
         _write(session, topics, {"count": count})
     if dialect == "postgresql":  # its own daemon would do so within the minute
         with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
