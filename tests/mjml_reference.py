@@ -46,14 +46,9 @@ class Reference:
 @contextmanager
 def installed() -> Iterator[Reference]:
     folder = _folder()
-    process = subprocess.Popen(
-        [_need("node"), "-e", _SCRIPT], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        yield Reference(process)
-    finally:
-        process.stdin.close()  # type: ignore[union-attr]
-        process.wait(30)
+    command = [_need("node"), "-e", _SCRIPT]
+    with subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield Reference(process)  # which ends with its input
 
 
 def there() -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import os
 import quopri
 import random
 import re
 import shutil
 import subprocess
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import mailparser
 import pytest
@@ -68,10 +70,28 @@ def test_spamassassin_finds_nothing(layout: str, language: str) -> None:
 
 
 @pytest.mark.parametrize("layout", Renderer().layouts())
-def test_another_parser_reads_the_same(layout: str) -> None:
-    raw, html, text = message(layout)
+@pytest.mark.parametrize("language", ["en", "de", "ar"])
+def test_two_parsers_read_the_same(layout: str, language: str) -> None:
+    """The standard library's and one that is not: headers, structure, encodings and what both parts say."""
+    raw, html, text = message(layout, language)
     check_bytes(raw)
     parsed = mailparser.parse_from_bytes(raw)
+    read = email.message_from_bytes(raw, policy=email.policy.default)
+    assert not read.defects
+    assert [part.get_content_type() for part in read.walk()] == ["multipart/alternative", "text/plain", "text/html"]
+    for part in read.iter_parts():  # type: ignore[attr-defined]
+        assert (part["Content-Transfer-Encoding"], part.get_content_charset()) == ("quoted-printable", "utf-8")
+        assert not part.defects
+    assert b"\r\nList-Unsubscribe: <https://news.example/unsubscribe/T>\r\n" in raw
+    assert b"\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" in raw
+    assert "<morning.news.example>" in read["List-Id"]
+    assert parsed.subject == read["Subject"]
+    assert (
+        parsed.from_
+        == [("News", "news@news.example")]
+        == [(read["From"].addresses[0].display_name, "news@news.example")]
+    )
+    assert abs(read["Date"].datetime - READER.date) < timedelta(seconds=2)
     assert not parsed.has_defects
     assert parsed.to == [("", "ada@news.example")]
     assert parsed.message_id == "<abc@news.example>"
