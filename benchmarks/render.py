@@ -42,7 +42,7 @@ from tests import build, mjml_reference
 from tests.mail_sample import VIEW, cards
 
 SIZES = {
-    "layouts": 4, "articles": 30, "editions": 20, "node": 1, "readers": 500, "variants": 150, "batches": 7,
+    "layouts": 4, "articles": 30, "editions": 20, "node": 1, "readers": 500, "variants": 150, "batches": 8,
     "many": 70_000, "messages": 40, "held": 100_000, "apart": 1,
 }  # fmt: skip
 TINY = {
@@ -132,11 +132,10 @@ def _cards(articles: int, edition: int) -> list[ArticleCard]:
 def _batches(sizes: dict[str, int]) -> Figure:
     with databases() as made, made.fresh("SQLite") as url, fast_sink() as port:
         office = _Office(url, port, sizes["readers"], sizes["variants"])
-        office.send("many"), office.send("one")  # layouts compile, pages come in
         pairs = turns(sizes["batches"], lambda: office.send("many"), lambda: office.send("one"))
         office.database.close()
     name = f"batch of {sizes['readers']} readers with {sizes['variants']} variants beside one, CPU"
-    return Figure(name, pairs, "ms", at_most=1.5)
+    return Figure(name, pairs[1:] or pairs, "ms", at_most=1.5)  # in the first turn pages come in
 
 
 class _Office:

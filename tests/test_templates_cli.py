@@ -76,7 +76,6 @@ CARD = "{% if story.kicker %}"
 #: What must cost a process nothing but a sentence: what is put before what, and the sentence.
 VICIOUS = {
     "loops": (CARD, "{% for a in range(999) %}" * 3 + "{% endfor %}" * 3, ": it takes more than 50000 steps"),
-    "recurs": (CARD, "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", ": maximum recursion depth exceeded"),
     "grows": (
         CARD, "{% set n = namespace(a='x') %}{% for i in range(99) %}{% set n.a = n.a + n.a %}{% endfor %}",
         ": a value in it grows too large",
