@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from digest.errors import ConfigError
 from digest.paths import shipped
-from digest.rates import Limit, Rates, WarmUp
+from digest.rates import WARM, Limit, Rates, WarmUp
 from digest.types import MailPlace, Relay
 
 _PREFIX = "DIGEST_"
@@ -210,7 +210,7 @@ class RatesSettings(Table):
     per_minute: PerMinute | None = None
     domains: Annotated[tuple[Annotated[str, AfterValidator(_domain_rate)], ...], BeforeValidator(_split)]
     warm_up_since: date | None = None
-    warm_up_first: Annotated[int, Field(ge=1)]
+    warm_up_first: Annotated[int, Field(ge=1, le=WARM)]
     warm_up_growth: Annotated[float, Field(ge=1, le=10)]
 
 

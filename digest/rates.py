@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+
+#: Mails a day beyond which a warm-up bounds nothing.
+WARM = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +22,18 @@ class Limit:
 @dataclass(frozen=True, slots=True)
 class WarmUp:
     """Mails a day of an address that is new to receivers: ``first`` on the first day, then each day ``growth`` times
-    as many."""
+    as many, until that is more than anybody sends."""
 
     since: date
     first: int
     growth: float
 
-    def on(self, day: date) -> int:
-        """Mails of that day (UTC)."""
-        return int(self.first * self.growth ** min(max((day - self.since).days, 0), 365))
+    def on(self, day: date) -> int | None:
+        """Mails of that day (UTC); None: the address is warm."""
+        days = max((day - self.since).days, 0)
+        if math.log(self.first) + days * math.log(self.growth) > math.log(WARM):
+            return None
+        return int(self.first * self.growth**days)
 
 
 @dataclass(frozen=True, slots=True)

@@ -290,7 +290,11 @@ def test_a_warm_up_lets_more_go_each_day() -> None:
     plan = WarmUp(date(2026, 3, 1), 200, 1.5)
     assert [plan.on(date(2026, 3, day)) for day in (1, 2, 3, 8)] == [200, 300, 450, 3417]
     assert plan.on(date(2026, 2, 1)) == 200
-    assert plan.on(date(2036, 1, 1)) > 10**60, "no bound any more, and no overflow"
+    grown = [n for day in range(5_000) if (n := plan.on(plan.since + timedelta(days=day))) is not None]
+    assert grown == sorted(grown)
+    assert grown[-1] < 10_000_000 < grown[-1] * 1.5, "then there is no bound any more"
+    assert WarmUp(date(2026, 3, 1), 200, 10.0).on(date(2036, 1, 1)) is None
+    assert WarmUp(date(2026, 3, 1), 200, 1.0).on(date(2036, 1, 1)) == 200
 
 
 def test_the_mails_of_a_day_go_and_the_rest_goes_on_tomorrow(database: Database) -> None:

@@ -156,7 +156,8 @@ class Shares:
 
     def _today(self) -> Bound | None:
         warm_up = self._rates.warm_up
-        return Bound("day", "", warm_up.on(datetime.now(UTC).date())) if warm_up else None
+        most = warm_up.on(datetime.now(UTC).date()) if warm_up else None
+        return Bound("day", "", most) if most is not None else None
 
     def _look(self, bound: Bound, now: float) -> Turn:
         held = self._held.get(bound)
