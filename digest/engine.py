@@ -58,11 +58,12 @@ PATIENCE_S = 0.25
 @dataclass(slots=True)
 class Pass:
     """What a pass did. ``editions``: ids it touched; ``trouble``: why mail stayed queued, in one sentence;
-    ``left``: batches still open afterwards."""
+    ``over``: that the mails of the day have gone; ``left``: batches still open afterwards."""
 
     editions: set[int] = field(default_factory=set)
     sources: list[ingest.SourceReport] = field(default_factory=list)
     trouble: str | None = None
+    over: str | None = None
     left: int = 0
 
 
@@ -112,8 +113,8 @@ async def deliver(
         shares=shares,
     )  # fmt: skip
     while not (stop and stop.is_set()):
-        if shares and shares.over:
-            done.trouble = shares.over if drain else None
+        if shares and (over := shares.over):
+            done.over = over
             break
         sender = Sender(
             store, connect, connections=connections, window=worker.window, lease_s=worker.lease_s, shares=shares,
@@ -121,8 +122,8 @@ async def deliver(
         )  # fmt: skip
         sent = await sender.run(stop)
         done.editions |= sent.editions
-        done.trouble = sent.trouble or done.trouble
-        if not drain or sent.trouble or not await asyncio.to_thread(store.left):
+        done.trouble, done.over = sent.trouble or done.trouble, sent.over
+        if not drain or sent.trouble or sent.over or not await asyncio.to_thread(store.left):
             break
         await asyncio.sleep(PATIENCE_S)
     done.left = await asyncio.to_thread(_open_batches, app, live)

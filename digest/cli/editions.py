@@ -75,9 +75,16 @@ def tick(door: Door, at: datetime | None, drain: bool, fail_empty: bool, out: Ou
     if done.trouble:
         say(f"mail stays queued: {done.trouble}")
         return Exit.FAILURE
+    _say_over(done.over)
     if drain and done.left:
         return Exit.IN_PART
     return _troubled(rows) or empty_or_ok(len(rows), fail_empty)
+
+
+def _say_over(over: str | None) -> None:
+    """The day's mails have gone: no failure, for it was asked for."""
+    if over:
+        say(f"mail stays queued: {over}")
 
 
 def _troubled(rows: Sequence[Mapping[str, Any]]) -> int:
@@ -106,6 +113,7 @@ def run(door: Door, slug: str, at: datetime | None, yes: bool, fail_empty: bool,
     if done.trouble:
         say(f"mail stays queued: {done.trouble}")
         return Exit.FAILURE
+    _say_over(done.over)
     if rows[0]["status"] == "sending":
         return Exit.IN_PART
     return _troubled(rows) or empty_or_ok(rows[0]["recipients"], fail_empty)

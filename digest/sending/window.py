@@ -98,11 +98,13 @@ class Held:
 
 @dataclass(slots=True)
 class Sent:
-    """What a run did. ``editions``: those with an answer; ``trouble``: why it stopped early, in one sentence."""
+    """What a run did. ``editions``: those with an answer; ``trouble``: why it stopped early, in one sentence; ``over``:
+    that it did so because the day's mails have gone."""
 
     editions: set[int] = field(default_factory=set)
     answers: collections.Counter[Result] = field(default_factory=collections.Counter)
     trouble: str | None = None
+    over: str | None = None
 
 
 class Sender:
@@ -129,7 +131,6 @@ class Sender:
         self._unrecorded = self._putting = 0
         self._committing = self._claiming = self._sealing = self._stopping = False
         self._more = True
-        self._over: str | None = None
         self._last_commit = time.monotonic()
         self.sent = Sent()
 
@@ -197,7 +198,7 @@ class Sender:
             return
         self._stopping = True
         if error is None or type(error) is DeliveryError:  # not LeaseLost: then nothing more may be written
-            self.sent.trouble = str(error) if error else self._over
+            self.sent.trouble = str(error) if error else None
             self._done.set_result(None)
         else:
             self._done.set_exception(error)
@@ -309,7 +310,7 @@ class Sender:
         """Otherwise either ``held.waits``, or *r* is not there any more."""
         turn = self._shares.take(r.domain) if self._shares else Turn.GO
         if turn is Turn.OVER and self._shares:
-            self._stopping, self._over = True, self._shares.over
+            self._stopping, self.sent.over = True, self._shares.over
         later = turn is Turn.LATER and not self._patient and self._put_off(held, r.domain)
         held.waits = turn is not Turn.GO and not later
         return turn is Turn.GO
