@@ -265,22 +265,22 @@ def test_no_more_are_on_their_way_to_a_domain_than_may_be(sqlite: Database) -> N
 
 
 def test_a_domain_that_asks_for_less_gets_less_and_the_rest_goes_on(sqlite: Database) -> None:
-    office, others, slow, edition = released(sqlite, 40, 30, Rates())
+    office, others, slow, edition = released(sqlite, 40, 120, Rates())
     later = Outcome(Result.DEFERRED, 451, "4.7.28", "unusual rate")
     office.outbox.answers = dict.fromkeys(slow[:3], later)
     with sqlite.transaction() as session:  # the slow ones first, so that it says so early
         batch = session.scalars(select(m.Batch)).one()
-        batch.todo = ledger.batches.pack_positions([*range(40, 70), *range(40)])
+        batch.todo = ledger.batches.pack_positions([*range(40, 160), *range(40)])
     office.send()
     assert arrivals(office, others) == [1] * 40
-    assert sum(arrivals(office, slow)) < 27
+    assert sum(arrivals(office, slow)) < 60
     office.outbox.answers = {}
     office.shares = Shares(sqlite, Rates())
     for _ in range(3):
         due(sqlite)
         office.send()
-    assert office.counts(edition) == {"accepted": 70}
-    assert arrivals(office, slow) == [1] * 30
+    assert office.counts(edition) == {"accepted": 160}
+    assert arrivals(office, slow) == [1] * 120
 
 
 # ----------------------------------------------------------------------------- a warm-up

@@ -1,7 +1,8 @@
 """How fast a server likes its mail, learned from what it says.
 
-A server that says "too fast" (421, 4.7.x) is believed: half the speed, and a quarter more for each ten seconds in which
-it does not say so again, until the bound is gone. Counts what is heard; sends and waits for nothing.
+A server that says "too fast" (421, 4.7.x) to a good part of what it gets is believed: half the speed, and a quarter
+more for each ten seconds in which it does not say so again, until the bound is gone. A few such answers among many
+mean nothing: greylisting says 4.7.1 to strangers one by one. Counts what is heard; sends and waits for nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from digest.types import Outcome, Result
 SLOWEST = 0.1  # mails a second
 QUIET_S = 10.0
 FASTER = 1.25
+#: So many answers, and such a share of all in ten seconds, are meant for our speed.
+ENOUGH, SHARE = 3, 0.1
 
 
 def too_fast(outcome: Outcome) -> bool:
@@ -31,6 +34,7 @@ class Pace:
 
     rate: float | None = None
     _heard: int = 0
+    _slow: int = 0
     _since: float | None = None
     _changed: float = 0.0
     _enough: float = 0.0  # at this speed the bound is dropped
@@ -40,9 +44,12 @@ class Pace:
     def hear(self, now: float, *, slower: bool) -> bool:
         """Count an answer; True where it makes us slower."""
         if self._since is None or now - self._since > QUIET_S:
-            self._heard, self._since = 0, now
+            self._heard, self._slow, self._since = 0, 0, now
         self._heard += 1
-        if not slower or (self.rate is not None and now - self._changed < 1.0):  # answers side by side are one
+        self._slow += slower
+        if not slower or self._slow < ENOUGH or self._slow < SHARE * self._heard:
+            return False
+        if self.rate is not None and now - self._changed < 1.0:  # what was on its way already
             return False
         seen = self._heard / max(now - self._since, 1.0)
         self._enough = max(self._enough, 2 * seen)

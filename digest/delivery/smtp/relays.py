@@ -195,7 +195,7 @@ class Way:
         self._owner, self.relay, self.pace = owner, relay, pace
         self.reason = ""
         self._last = 0.0
-        self._refused = self._returned = False
+        self._refused = False
 
     def build(self, pool: Callable[[Relay, Grants], Transport]) -> None:
         self.pool = pool(self.relay, self)
@@ -230,7 +230,6 @@ class Way:
         self._owner.grants.answered(envelope, outcome)
 
     def returned(self, envelope: Envelope) -> None:
-        self._returned = True
         self._owner.grants.returned(envelope)
 
     def idle(self, connection: Wakeable) -> None:
@@ -241,7 +240,4 @@ class Way:
 
     def closed(self, connection: Wakeable, reason: str | None) -> None:
         self._owner.gone(connection)
-        if self._returned and reason and reason.startswith("the relay answered 421"):  # nobody's answer, and yet one
-            self.pace.hear(self._owner.now(), slower=True)
-        self._returned = False
         self._owner.grants.closed(connection, reason)
