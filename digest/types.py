@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 # ----------------------------------------------------------------------------- states
 
@@ -132,6 +132,14 @@ class Image:
     credit: str = ""
 
 
+class Enclosure(NamedTuple):
+    """A recording, film or document that belongs to an article. ``length``: bytes as its source says; 0: unknown."""
+
+    url: str
+    type: str
+    length: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class RawArticle:
     """One article as it came off a source, before the text pipeline. Strings may be hostile.
@@ -154,6 +162,7 @@ class RawArticle:
     topics: tuple[TopicRef, ...] = ()
     assigned: tuple[TopicRef, ...] = ()  # topics that not the site but the source's options say
     image: Image | None = None
+    enclosures: tuple[Enclosure, ...] = ()
     language: str | None = None
     sticky: bool = False
     withheld: bool = False  # password-protected
@@ -205,6 +214,7 @@ class CleanArticle:
     excerpt: str
     word_count: int
     image: Image | None
+    enclosures: tuple[Enclosure, ...] = ()
     repaired: bool = False  # debris was removed: a warning for the editor
     clue_title: str | None = None
     clue_url: str | None = None
@@ -527,22 +537,19 @@ class FeedItem:
     topics: tuple[TopicRef, ...] = ()
     image: Image | None = None
     language: str | None = None
+    enclosures: tuple[Enclosure, ...] = ()
     also: tuple[tuple[str, str], ...] = ()  # (title, URL) of the other articles that tell its story
 
 
 @dataclass(frozen=True, slots=True)
 class FeedSelector:
-    """Which feed. ``all`` has no slug; ``any`` and ``every`` combine topics, their slug is ``category:a+tag:b``.
-
-    ``stories``: each story once. ``month``: the archive of one, ``2025-07``. ``page``: from 2 on, what the feed itself
-    has no room for.
-    """
+    """Which feed. ``all`` has no slug; ``any`` and ``every`` combine topics, their slug is ``category:a+tag:b``."""
 
     kind: Literal["all", "category", "tag", "author", "language", "source", "digest", "any", "every"]
     slug: str = ""
-    stories: bool = False
-    month: str = ""
-    page: int = 1
+    stories: bool = False  # each story once
+    month: str = ""  # the archive of one, 2025-07
+    page: int = 1  # from 2 on, what the feed itself has no room for
 
     @property
     def live(self) -> FeedSelector:
@@ -568,8 +575,7 @@ class FeedView:
     hubs: tuple[str, ...] = ()
     icon_url: str = ""
     publisher: str = ""  # who answers for items without an author
-    # RFC 5005; addresses as ``url`` is one, '' where there is no such part
-    current_url: str = ""  # of an older part: the feed that it is a part of
+    current_url: str = ""  # RFC 5005, as ``url``: of an older part, the feed that it is a part of
     older_url: str = ""  # the next part, older: a page of the open month, else the newest closed one
     older_month_url: str = ""
     newer_month_url: str = ""

@@ -18,7 +18,7 @@ from digest.fetch import Fetcher
 from digest.ingest import add_source, refresh
 from digest.publishing import Shelf
 from digest.text import clean
-from digest.types import CleanArticle, FeedItem, FeedView, Image, RawArticle, TopicKind, TopicRef
+from digest.types import CleanArticle, Enclosure, FeedItem, FeedView, Image, RawArticle, TopicKind, TopicRef
 from tests.conftest import Corpus
 from tests.feed_readers import LARGEST, faults, tree_faults
 from tests.feed_rules import content_faults, rss_faults
@@ -29,6 +29,7 @@ ITEM = FeedItem(
     id="https://news.example/?p=1", url="https://news.example/1", title="One", published=T, updated=T + timedelta(1),
     html='<p>Body <a href="https://a.example/">a</a></p>', summary="Summary.", authors=("Ana",), language="de",
     topics=(TopicRef(TopicKind.TAG, "climate", "Climate"),), image=Image("https://news.example/i.jpg", 3, 2, "alt"),
+    enclosures=(Enclosure("https://news.example/a.mp3", "audio/mpeg", 1234),),
 )  # fmt: skip
 VIEW = FeedView(
     url="https://news.example/feeds/all/2025-06", title="All", home_url="https://news.example/", description="All",
@@ -74,6 +75,9 @@ SEEDED = {
     "domain": ('domain="https://news.example/feeds/tag"', 'domain="tag"'),
     "two descriptions": ("<description>Summary.", "<description>a</description><description>Summary."),
     "author": ("<dc:creator>Ana</dc:creator>", "<creator>Ana</creator>"),
+    "type of enclosure": ('type="audio/mpeg"', 'type="mp3"'),
+    "no length": ('length="1234"', 'length="0"'),
+    "enclosure elsewhere": ('<enclosure url="https://news.example/a.mp3"', '<enclosure url="/a.mp3"'),
     "medium": ('medium="image"', 'medium="picture"'),
     "width": ('width="3"', 'width="wide"'),
     "relative picture": ('<media:thumbnail url="https://news.example', '<media:thumbnail url="'),

@@ -15,8 +15,8 @@ from lxml import etree
 
 from digest.feeds import FORMATS, clean, line, rfc822, tidy, web_url
 from digest.feeds.memo import Memo
-from digest.types import FeedItem, FeedView, Image, TopicKind, TopicRef
-from tests.feed_readers import read
+from digest.types import Enclosure, FeedItem, FeedView, Image, TopicKind, TopicRef
+from tests.feed_readers import faults, read
 
 T = datetime(2025, 7, 14, 5, 0, 1, tzinfo=UTC)
 ITEM = FeedItem(
@@ -93,6 +93,30 @@ def test_rss_items_say_who_wrote_them_when_they_changed_and_all_their_text() -> 
     ]
     thumbnail = item.find("media:thumbnail", NS)
     assert dict(thumbnail.attrib) == {"url": "https://news.example/i.jpg", "width": "1200", "height": "630"}
+
+
+def test_enclosures_say_the_length_that_their_source_gave() -> None:
+    unknown = Enclosure("https://news.example/film.mp4", "video/mp4")
+    known = Enclosure("https://news.example/a.mp3", "audio/mpeg", 2_000_001)
+    view = replace(
+        VIEW, items=(replace(ITEM, enclosures=(unknown, known)), replace(VIEW.items[1], enclosures=(unknown,)))
+    )
+    first, second = tree("rss", view).iter("item")
+    assert [dict(e.attrib) for e in first.iter("enclosure")] == [
+        {"url": known.url, "length": "2000001", "type": "audio/mpeg"}
+    ]
+    assert list(second.iter("enclosure")) == []  # RSS would have to make up a length
+    links = tree("atom", view).find("a:entry", NS).findall("a:link[@rel='enclosure']", NS)
+    assert [dict(link.attrib) for link in links] == [
+        {"href": unknown.url, "rel": "enclosure", "type": "video/mp4"},
+        {"href": known.url, "rel": "enclosure", "type": "audio/mpeg", "length": "2000001"},
+    ]
+    assert json.loads(FORMATS["json"].write(view))["items"][0]["attachments"] == [
+        {"url": unknown.url, "mime_type": "video/mp4"},
+        {"url": known.url, "mime_type": "audio/mpeg", "size_in_bytes": 2_000_001},
+    ]
+    for name, fmt in FORMATS.items():
+        assert faults(name, fmt.write(view)) == []
 
 
 def test_an_rss_guid_is_a_permalink_only_if_it_is_one() -> None:

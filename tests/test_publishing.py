@@ -25,9 +25,12 @@ from sqlalchemy.orm import Session
 
 from digest import catalogue, feeds
 from digest import models as m
+from digest.config import Settings
 from digest.db import Database, upgrade_schema
 from digest.errors import UsageError
 from digest.feeds import FORMATS
+from digest.fetch import Fetcher
+from digest.ingest import add_source, refresh
 from digest.publishing import Entry, Shelf, selector_of
 from digest.publishing.export import MANIFEST
 from digest.publishing.readings import strictly_last
@@ -423,6 +426,36 @@ def test_a_story_stands_once_by_whoever_told_it_first(site: Database, shelf: She
     weather = json.loads(entry(shelf, "/feeds/stories/tag/weather.json").plain.body)["items"]
     assert [item["title"] for item in weather] == ["Again & again"]  # the first of this feed's own
     assert len(titles(shelf, "/feeds/all.json")) == 3
+
+
+def test_a_recording_goes_from_source_to_feed_and_a_longer_one_is_a_change(
+    database: Database, shelf: Shelf, clock: Clock, settings: Settings, tmp_path: Path
+) -> None:
+    place = tmp_path / "feed.xml"
+    at = T
+
+    def heard(length: int) -> dict[str, Any]:
+        nonlocal at
+        at += timedelta(hours=1)
+        recording = f'<enclosure url="https://news.example/a.mp3" length="{length}" type="audio/mpeg"/>'
+        item = (
+            f"<item><title>x</title><link>https://news.example/a</link><description>y</description>{recording}</item>"
+        )
+        place.write_text(f'<rss version="2.0"><channel><title>News</title>{item}</channel></rss>')
+        assert not refresh(database, Fetcher(settings.fetch), at=at, force=True)[0].errors
+        clock.tick()
+        (found,) = json.loads(entry(shelf, "/feeds/all.json").plain.body)["items"]
+        return dict(found)
+
+    place.touch()
+    add_source(database, "site", kind="feed", location=str(place), at=T)
+    first, second, third = heard(1234), heard(1234), heard(5678)
+    assert first["attachments"] == [
+        {"url": "https://news.example/a.mp3", "mime_type": "audio/mpeg", "size_in_bytes": 1234}
+    ]
+    assert second == first
+    assert third["attachments"][0]["size_in_bytes"] == 5678
+    assert third["date_modified"] > second["date_modified"]
 
 
 def test_a_feed_may_carry_summaries_alone(site: Database, shelf: Shelf, clock: Clock) -> None:

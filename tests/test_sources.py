@@ -20,7 +20,7 @@ from digest.sources import KINDS
 from digest.sources.mending import Mended, mended
 from digest.sources.reading import Labels, people, person, read_date, topic
 from digest.text import clean
-from digest.types import CleanArticle, Fetched, Image, RawArticle, Skipped, TopicKind, TopicRef
+from digest.types import CleanArticle, Enclosure, Fetched, Image, RawArticle, Skipped, TopicKind, TopicRef
 
 ROOT = Path(__file__).parents[1]
 CORPUS = Path(os.environ.get("DIGEST_CORPUS", ROOT.parent / "shared" / "corpus"))
@@ -604,6 +604,31 @@ def test_a_feed_that_is_not_well_formed_gives_what_it_has() -> None:
 
 
 # ----------------------------------------------------------------------------- JSON Feed
+
+
+def test_enclosures_of_every_kind_come_with_the_length_that_their_source_gives() -> None:
+    sound = Enclosure("https://news.example/a.mp3", "audio/mpeg", 1234)
+    (of_rss,) = rss(
+        '<title>x</title><link>/a</link><enclosure url="/a.mp3" length="1234" type="Audio/MPEG; codecs=x"/>'
+        '<enclosure url="/a.mp3" length="5" type="audio/mpeg"/><enclosure url="/b.jpg" length="7" type="image/jpeg"/>'
+        '<enclosure url="javascript:x" length="7" type="audio/mpeg"/><enclosure url="/c.pdf" length="-1" type="pdf"/>'
+    )
+    (of_atom,) = items("feed", ATOM.format(
+        '<entry><title>x</title><link href="/a"/>'
+        '<link rel="enclosure" href="/a.mp3" type="audio/mpeg" length="1234"/></entry>'
+    ))  # fmt: skip
+    (of_json,) = items("jsonfeed", json_feed({
+        "id": "1", "url": "/a", "title": "x",
+        "attachments": [{"url": "/a.mp3", "mime_type": "audio/mpeg", "size_in_bytes": 1234}, {"url": 7}, "x"],
+    }))  # fmt: skip
+    meta = "<wp:postmeta><wp:meta_key>enclosure</wp:meta_key><wp:meta_value>{}</wp:meta_value></wp:postmeta>"
+    of_wxr, broken = items("wxr", export(
+        item(1, more=meta.format(f"{sound.url}\n1234\naudio/mpeg\n")), item(2, more=meta.format("https://x.example/"))
+    ))  # fmt: skip
+    assert [cleaned(raw).enclosures for raw in (of_rss, of_atom, of_json, of_wxr)] == [(sound,)] * 4
+    assert broken.enclosures == ()
+    (unknown,) = rss('<title>x</title><link>/a</link><enclosure url="/a.mp3" length="many" type="audio/mpeg"/>')
+    assert cleaned(unknown).enclosures == (sound._replace(length=0),)
 
 
 def json_feed(*entries: object, **more: object) -> str:

@@ -22,7 +22,7 @@ from digest.catalogue.reading import speaks, topics_of
 from digest.catalogue.shared import chunks
 from digest.catalogue.topics import Tree, find_topic
 from digest.models import Article, ArticleAuthor, ArticleTopic, Source
-from digest.types import ArticleStatus, FeedItem, FeedSelector, Image, TopicKind, TopicRef
+from digest.types import ArticleStatus, Enclosure, FeedItem, FeedSelector, Image, TopicKind, TopicRef
 
 #: All of the last hours, but at least and at most so many.
 HOURS, LEAST, MOST = 48, 20, 300
@@ -260,7 +260,7 @@ def _stories(session: Session, which: ColumnElement[bool], stories: Iterable[int
 _COLUMNS = (
     Article.id, Article.feed_id, Article.url, Article.title, Article.published_at, Article.updated_at,
     func.substr(Article.body_html, 1, _BODY_READ).label("body_html"), Article.excerpt, Article.authors, Article.image,
-    Article.language,
+    Article.enclosures, Article.language,
 )  # fmt: skip
 
 
@@ -281,6 +281,7 @@ def _item(article: Row[Any], topics: Sequence[Row[Any]]) -> FeedItem:
         updated=_second(max(article.updated_at, article.published_at)), html=article.body_html, summary=article.excerpt,
         authors=tuple(article.authors), topics=tuple(TopicRef(TopicKind(t.kind), t.slug, t.name) for t in shown),
         image=Image(**article.image) if article.image else None, language=article.language,
+        enclosures=tuple(Enclosure(*one) for one in article.enclosures or ()),
     )  # fmt: skip
 
 

@@ -16,9 +16,9 @@ from digest.types import ArticleStatus
 
 #: A site that writes something new into its articles at every build must not fill the database.
 KEPT = 20
-_COLUMNS = ("url", "title", "body_html", "excerpt", "authors", "image", "language", "sticky")
+_COLUMNS = ("url", "title", "body_html", "excerpt", "authors", "image", "enclosures", "language", "sticky")
 #: What a site protects from now on is not kept here either.
-_PROTECTED = frozenset({"body_html", "excerpt", "image"})
+_PROTECTED = frozenset({"body_html", "excerpt", "image", "enclosures"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,10 @@ def _image(clean: CleanArticle) -> dict[str, Any] | None:
     return {k: getattr(image, k) for k in ("url", "width", "height", "alt", "credit")} if image else None
 
 
+def _enclosures(clean: CleanArticle) -> list[list[Any]] | None:
+    return [[one.url, one.type, one.length] for one in clean.enclosures] or None
+
+
 def _hash(
     source: Source, raw: RawArticle, clean: CleanArticle, refs: list[TopicRef], names: list[tuple[str, str]]
 ) -> str:
@@ -174,6 +178,8 @@ def _hash(
         [len(text) for text in texts], names, [[ref.kind, ref.slug] for ref in refs], _image(clean),
         _language(source, raw), raw.sticky, raw.withheld,
     ]  # fmt: skip
+    if enclosures := _enclosures(clean):
+        others.append(enclosures)
     return sha256("".join([json.dumps(others, sort_keys=True), *texts]).encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -297,6 +303,7 @@ def _content(source: Source, item: _Item) -> dict[str, Any]:
     return {
         "url": clean.url, "canonical_url": clean.canonical_url, "title": clean.title, "body_html": clean.body_html,
         "body_text": clean.body_text, "excerpt": clean.excerpt, "authors": item.authors, "image": _image(clean),
+        "enclosures": _enclosures(clean),
         "language": _language(source, item.raw), "word_count": clean.word_count, "sticky": item.raw.sticky,
         "content_hash": item.content_hash, "clue_title": clean.clue_title, "clue_url": clean.clue_url,
     }  # fmt: skip

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from digest.feeds.memo import Memo
 from digest.feeds.tidy import tidy
 from digest.feeds.xml import rfc3339, site, with_also
-from digest.types import FeedItem, FeedView
+from digest.types import Enclosure, FeedItem, FeedView
 
 
 def _json_item(item: FeedItem, public_url: str) -> dict[str, Any]:
@@ -26,9 +26,15 @@ def _json_item(item: FeedItem, public_url: str) -> dict[str, Any]:
         "authors": [{"name": name} for name in item.authors],
         "tags": list(dict.fromkeys(topic.name for topic in item.topics)),
         "language": item.language,
+        "attachments": [_attachment(one) for one in item.enclosures],
         "_digest": _extension(item, public_url),
     }
     return {key: value for key, value in fields.items() if value}
+
+
+def _attachment(one: Enclosure) -> dict[str, Any]:
+    size = {"size_in_bytes": one.length} if one.length else {}
+    return {"url": one.url, "mime_type": one.type, **size}
 
 
 def _extension(item: FeedItem, public_url: str) -> dict[str, Any]:

@@ -103,6 +103,7 @@ def _tidy_item(item: FeedItem) -> FeedItem:
         topics=tuple({(t.kind, t.slug): t for t in topics if t.slug}.values()),
         image=_image(item.image),
         language=_language(item.language),
+        enclosures=tuple(one._replace(url=url) for one in item.enclosures if (url := optional_url(one.url))),
         also=tuple((line(title, TITLE_MAX) or link, link) for title, link in _links(item.also)),
     )
 
@@ -134,7 +135,8 @@ def _tidied(items: Iterable[FeedItem]) -> list[_Fit | None]:
 def _weighed(item: FeedItem) -> _Fit:
     words = [item.title, item.url, item.id, *item.authors, item.image.url + item.image.alt if item.image else ""]
     words += [t.name + 2 * quote(t.slug) for t in item.topics] + 2 * [title + url for title, url in item.also]
-    elements = 600 + 200 * (len(item.topics) + len(item.also))
+    words += [one.url for one in item.enclosures]
+    elements = 600 + 100 * len(item.enclosures) + 200 * (len(item.topics) + len(item.also))
     return _Fit(item, elements + _written("".join(words)), 2 * _written(item.summary), _written(item.html))
 
 

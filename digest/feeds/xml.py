@@ -101,6 +101,9 @@ class _EntryMends(BaseEntryExtension):  # type: ignore[misc]
         for link in entry.iterchildren("link"):  # written without rel and type
             link.set("rel", "alternate")
             link.set("type", "text/html")
+        for one in self.item.enclosures:
+            length = {"length": str(one.length)} if one.length else {}
+            _add(entry, "link", href=one.url, rel="enclosure", type=one.type, **length)
         for title, url in self.item.also:
             _add(entry, "link", href=url, rel="related", type="text/html", title=title)
         if self.item.language:
@@ -118,6 +121,9 @@ class _EntryMends(BaseEntryExtension):  # type: ignore[misc]
             _add(entry, f"{{{_DC}}}language", item.language)
         if item.updated != item.published:
             _add(entry, f"{{{ATOM}}}updated", rfc3339(item.updated))
+        # RSS Advisory Board: one, and it has to say its length.
+        if (one := next((e for e in item.enclosures if e.length), None)) is not None:
+            _add(entry, "enclosure", url=one.url, length=str(one.length), type=one.type)
         self._image(entry)
         return entry
 

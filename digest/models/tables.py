@@ -113,6 +113,7 @@ class Article(Base):
     excerpt: Mapped[str]
     authors: Mapped[list[Any]] = mapped_column(default=list)
     image: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    enclosures: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))  # [URL, media type, bytes] of each
     language: Mapped[str | None] = mapped_column(String(16))
     word_count: Mapped[int] = mapped_column(default=0)
     sticky: Mapped[bool] = mapped_column(default=False)

@@ -21,7 +21,7 @@ from digest.sources import reading
 from digest.sources.bombs import refuse_entities, refuse_piles
 from digest.sources.mending import mended
 from digest.text import nearest, paragraphs
-from digest.types import Fetched, Image, RawArticle, Skipped
+from digest.types import Enclosure, Fetched, Image, RawArticle, Skipped
 
 _ACCEPT = "application/atom+xml, application/rss+xml, application/rdf+xml;q=0.9, application/xml;q=0.8, */*;q=0.5"
 _HARMLESS = (feedparser.CharacterEncodingOverride, feedparser.NonXMLContentType)
@@ -85,6 +85,7 @@ class Feed:
             authors=_authors(entry),
             topics=self.labels.refs(_labels(entry)),
             image=_image(entry),
+            enclosures=_enclosures(entry),
             language=language,
             base_url=inner if reading.is_remote(inner) else _absolute(link) or base,
         )
@@ -188,6 +189,16 @@ def _image(entry: Any) -> Image | None:
         if link.get("rel") == "enclosure" and link.get("href") and _is_picture(link):
             return Image(link["href"])
     return None
+
+
+def _enclosures(entry: Any) -> tuple[Enclosure, ...]:
+    """RSS's enclosure and Atom's link of that name; feedparser gives both as links."""
+    links = (link for link in dict.get(entry, "links") or () if link.get("rel") == "enclosure" and link.get("href"))
+    return tuple(
+        Enclosure(link["href"], link.get("type") or "", reading.length(link.get("length")))
+        for link in links
+        if not _is_picture(link)
+    )
 
 
 def _is_picture(media: Mapping[str, Any]) -> bool:

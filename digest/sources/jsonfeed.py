@@ -13,7 +13,7 @@ from digest.fetch import Fetcher, shown
 from digest.sources import reading
 from digest.sources.bombs import refuse_more
 from digest.text import decode, paragraphs
-from digest.types import Fetched, Image, RawArticle, Skipped
+from digest.types import Enclosure, Fetched, Image, RawArticle, Skipped
 
 MAX_PAGES = 5
 _ACCEPT = "application/feed+json, application/json;q=0.9, */*;q=0.5"
@@ -94,6 +94,7 @@ class JsonFeed:
             authors=_names(item) or authors,
             topics=self.labels.refs((_text(tag), "") for tag in tags or ()),
             image=_image(item),
+            enclosures=_enclosures(item),
             language=_text(item.get("language")) or None,
             base_url=base,
         )
@@ -114,8 +115,19 @@ def _image(item: dict[str, Any]) -> Image | None:
     for name in ("image", "banner_image"):
         if url := _text(item.get(name)):
             return Image(url)
-    attachments = item.get("attachments") if isinstance(item.get("attachments"), list) else []
-    for a in attachments or ():
-        if isinstance(a, dict) and _text(a.get("mime_type")).startswith("image/") and _text(a.get("url")):
+    for a in _attachments(item):
+        if _text(a.get("mime_type")).startswith("image/"):
             return Image(_text(a["url"]))
     return None
+
+
+def _attachments(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    found = item.get("attachments") if isinstance(item.get("attachments"), list) else []
+    return (a for a in found or () if isinstance(a, dict) and _text(a.get("url")))
+
+
+def _enclosures(item: dict[str, Any]) -> tuple[Enclosure, ...]:
+    return tuple(
+        Enclosure(_text(a["url"]), _text(a.get("mime_type")), reading.length(a.get("size_in_bytes")))
+        for a in _attachments(item)
+    )

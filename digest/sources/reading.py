@@ -317,6 +317,12 @@ def short_id(text: object) -> str | None:
     return found if len(found) <= 1_000 else "urn:sha256:" + hashlib.sha256(found.encode()).hexdigest()
 
 
+def length(value: object) -> int:
+    """Bytes of a file, as a source gives them; 0 for what is no such number."""
+    text = str(value if value is not None else "").strip()
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 15 else 0
+
+
 def first_line(error: object) -> str:
     """What an error says, short and on one line."""
     return " ".join(str(error).split())[:160] or type(error).__name__

@@ -29,7 +29,7 @@ from digest.sources import reading
 from digest.sources.bombs import PROLOG, refuse_entities
 from digest.sources.mending import AMPERSAND, CHUNK, Mended, read_on
 from digest.text import clean_title, nearest, paragraphs, slugify
-from digest.types import Fetched, Image, RawArticle, Skipped, TopicKind, TopicRef
+from digest.types import Enclosure, Fetched, Image, RawArticle, Skipped, TopicKind, TopicRef
 
 # Where the plugins for search engines keep an article's meta description.
 _DESCRIPTIONS = ("_yoast_wpseo_metadesc", "rank_math_description", "_aioseo_description", "_genesis_description")
@@ -311,9 +311,16 @@ def _article(
         authors=reading.people([_author(site, fields.get("creator", "")), *coauthors]),
         topics=_refs(site, labels),
         image=site.pictures.get(meta.get("_thumbnail_id", "")),
+        enclosures=_enclosures(meta),
         sticky=fields.get("is_sticky") == "1",
         withheld=bool(fields.get("post_password")),
     )
+
+
+def _enclosures(meta: Mapping[str, str]) -> tuple[Enclosure, ...]:
+    """What WordPress found linked in an article: address, bytes and media type, a line each."""
+    url, length, kind, *_ = [*(line.strip() for line in meta.get("enclosure", "").splitlines()), "", "", ""]
+    return (Enclosure(url, kind, reading.length(length)),) if url and kind else ()
 
 
 def _author(site: _Site, login: str) -> str:

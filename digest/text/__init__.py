@@ -10,8 +10,9 @@ nothing of where a text came from and reads no clock and no network: the same in
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import unquote, urlsplit
 
 from digest.text.addresses import canonical_url, normal_url, resolve
@@ -22,7 +23,7 @@ from digest.text.images import nearest, picture_of
 from digest.text.markup import paragraphs, safe_html, sanitize
 from digest.text.prose import count_words, counted, cut_sentence, excerpt, plain
 from digest.text.titles import clean_title, shorten, slugify
-from digest.types import CleanArticle, Image, RawArticle, Skipped
+from digest.types import CleanArticle, Enclosure, Image, RawArticle, Skipped
 
 __all__ = [
     "alternative_texts",
@@ -70,9 +71,24 @@ def clean(raw: RawArticle) -> CleanArticle | Skipped:
     return CleanArticle(
         title=title, url=url, canonical_url=canonical, body_html=body, body_text=text,
         excerpt="" if raw.withheld else excerpt(raw.excerpt_html, body, text, raw.description),
-        word_count=words, image=picture, repaired=repaired, clue_title=clue_title(_alts(raw, picture, body)),
+        word_count=words, image=picture, enclosures=() if raw.withheld else tuple(_enclosures(raw.enclosures, base)),
+        repaired=repaired, clue_title=clue_title(_alts(raw, picture, body)),
         clue_url=clue_url(body, canonical),
     )  # fmt: skip
+
+
+_MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9][a-z0-9.+-]{0,80}\Z")
+_ENCLOSURES_MOST = 10
+
+
+def _enclosures(given: Iterable[Enclosure], base: str) -> Iterator[Enclosure]:
+    """Those at an address, of a media type, each once; pictures are shown as such."""
+    known: set[str] = set()
+    for one in itertools.islice(given, _ENCLOSURES_MOST):
+        url, kind = normal_url(one.url, base), one.type.partition(";")[0].strip().lower()
+        if url is not None and url not in known and _MEDIA_TYPE.match(kind) and not kind.startswith("image/"):
+            known.add(url)
+            yield Enclosure(url, kind, max(one.length, 0))
 
 
 def _alts(raw: RawArticle, picture: Image | None, body: str) -> Iterator[str]:
