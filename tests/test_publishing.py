@@ -410,6 +410,35 @@ def test_closed_months_are_archives_that_nothing_is_added_to(years: Database, sh
         assert faults(name, entry(shelf, f"/feeds/{part}.{name}").plain.body) == []
 
 
+def _walks(database: Database, path: str) -> bool:
+    """Whether a feed is found by going back through the whole catalogue from its newest article."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    shelf = Shelf(database, PUBLIC)
+    event.listen(database.engine, "before_cursor_execute", note)
+    assert shelf.entry(path) is not None
+    event.remove(database.engine, "before_cursor_execute", note)
+    shelf.close()
+    with database.engine.connect() as connection:
+        plans = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {q}", p).all() for q, p in asked if q[:6] == "SELECT"]
+    return any("USING INDEX ix_articles_status_published (status=?)" in row[3] for plan in plans for row in plan)
+
+
+def test_the_few_articles_of_a_topic_are_not_looked_for_in_the_whole_catalogue(
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sqlite.transaction() as session:
+        fill(session)
+    paths = ["/feeds/tag/climate.rss", "/feeds/category/world.rss", "/feeds/any/category:africa+tag:climate.rss"]
+    assert not any(_walks(sqlite, path) for path in paths)
+    monkeypatch.setattr("digest.catalogue.feeding.FEW", 1)
+    assert _walks(sqlite, paths[0])  # those of many are met soon
+    assert _walks(sqlite, "/feeds/all.rss")
+
+
 def test_a_story_stands_once_by_whoever_told_it_first(site: Database, shelf: Shelf, clock: Clock) -> None:
     with site.transaction() as session:
         first = session.query(m.Article).filter_by(title="Rains & <floods>").one()

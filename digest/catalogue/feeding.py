@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Row, and_, false, func, select, true
+from sqlalchemy import ColumnElement, Row, Select, and_, false, func, select, true
 from sqlalchemy.orm import Session
 
 from digest.catalogue.reading import speaks, topics_of
@@ -30,6 +30,8 @@ HOURS, LEAST, MOST = 48, 20, 300
 PAGE, PAGES = 100, 50
 #: Most articles in the archive of a month.
 MONTH_MOST = 5_000
+#: Up to so many articles of a topic or author are all looked up to find the newest of them.
+FEW = 3_000
 #: A longer body does not enter a feed: it is not even read whole.
 _BODY_READ = 500_001
 
@@ -91,39 +93,68 @@ def scope(session: Session, selector: FeedSelector) -> ColumnElement[bool]:
     match selector.kind:
         case "all":
             return true()
-        case "author":
-            return Article.id.in_(select(ArticleAuthor.article_id).where(ArticleAuthor.slug == selector.slug))
         case "language":
             return speaks(selector.slug)
         case "source":
             return Article.source_id == select(Source.id).where(Source.slug == selector.slug).scalar_subquery()
-        case "category" | "tag":
-            return _about(session, [(selector.kind, selector.slug)])
-        case "any":
-            return _about(session, terms(selector.slug))
-        case "every":
-            return and_(*(_about(session, [term]) for term in terms(selector.slug)))
         case _:
-            return false()
+            lists = _lists(session, selector)
+            return and_(*(Article.id.in_(ids) for ids in lists)) if lists else false()
 
 
-def _about(session: Session, wanted: Iterable[tuple[str, str]]) -> ColumnElement[bool]:
+def _lists(session: Session, selector: FeedSelector) -> list[Select[Any]]:
+    """Of an author or of topics, the ids of their articles; an article of the feed is on every list."""
+    match selector.kind:
+        case "author":
+            return [select(ArticleAuthor.article_id).where(ArticleAuthor.slug == selector.slug)]
+        case "category" | "tag":
+            return [_about(session, [(selector.kind, selector.slug)])]
+        case "any":
+            return [_about(session, terms(selector.slug))]
+        case "every":
+            return [_about(session, [term]) for term in terms(selector.slug)]
+        case _:
+            return []
+
+
+def _shown(session: Session, selector: FeedSelector) -> ColumnElement[bool]:
+    """The published ones of a feed, said so that the shorter way to them is taken, on a planner that cannot know it.
+
+    Of few articles all are looked up and sorted: going back from the newest would pass most of the catalogue. Many are
+    met soon on that way, while to look them all up would be long.
+    """
+    few = any(_length(session, ids) <= FEW for ids in _lists(session, selector))
+    published = func.coalesce(Article.status, "") == str(ArticleStatus.PUBLISHED) if few else _PUBLISHED  # by no index
+    return and_(published, scope(session, selector))
+
+
+def _length(session: Session, ids: Select[Any]) -> int:
+    """How long a list is, as far as it matters."""
+    return session.scalar(select(func.count()).select_from(ids.limit(FEW + 1).subquery())) or 0
+
+
+def _about(session: Session, wanted: Iterable[tuple[str, str]]) -> Select[Any]:
     """Articles of one of these topics, or of a category below one."""
     found = (find_topic(session, kind, slug) for kind, slug in wanted)
     topics = [topic for topic in found if topic and not topic.hidden and topic.merged_into is None]
+    ids = [topic.id for topic in topics]
     if all(topic.kind == TopicKind.TAG for topic in topics):
-        return _under([topic.id for topic in topics])  # nothing stands below a tag
-    return about_topics(session, [topic.id for topic in topics])
+        return _under(ids)  # nothing stands below a tag
+    return _under(_with_below(session, ids))
 
 
 def about_topics(session: Session, ids: Iterable[int]) -> ColumnElement[bool]:
     """Articles of one of these topics, or of a category below one."""
+    return Article.id.in_(_under(_with_below(session, ids)))
+
+
+def _with_below(session: Session, ids: Iterable[int]) -> set[int]:
     tree = Tree.load(session)
-    return _under({below for topic in ids for below in tree.down(topic)})
+    return {below for topic in ids for below in tree.down(topic)}
 
 
-def _under(topics: Iterable[int]) -> ColumnElement[bool]:
-    return Article.id.in_(select(ArticleTopic.article_id).where(ArticleTopic.topic_id.in_(sorted(topics))))
+def _under(topics: Iterable[int]) -> Select[Any]:
+    return select(ArticleTopic.article_id).where(ArticleTopic.topic_id.in_(sorted(topics)))
 
 
 # ----------------------------------------------------------------------------- parts
@@ -133,19 +164,19 @@ def feed_items(
     session: Session, selector: FeedSelector, *, limit_min: int = LEAST, limit_max: int = MOST, hours: int = HOURS
 ) -> list[FeedItem]:
     """The items of the feed itself, newest first."""
-    found = _newest(session, selector, scope(session, selector), limit_min, limit_max, hours)
+    found = _newest(session, selector, _shown(session, selector), limit_min, limit_max, hours)
     return _items(session, found.told, Known())
 
 
 def feed_of(session: Session, which: ColumnElement[bool]) -> tuple[FeedItem, ...]:
     """The newest articles of any choice, each story once."""
-    found = _newest(session, FeedSelector("all", stories=True), which)
+    found = _newest(session, FeedSelector("all", stories=True), and_(_PUBLISHED, which))
     return tuple(_items(session, found.told, Known()))
 
 
 def feed_part(session: Session, selector: FeedSelector, zone: ZoneInfo, known: Known | None = None) -> FeedPart | None:
     """The part that *selector* asks for, months cut by the calendar of *zone*; None if there is no such part."""
-    which, known = scope(session, selector), Known() if known is None else known
+    which, known = _shown(session, selector), Known() if known is None else known
     if selector.month:
         return _month(session, selector, which, zone, known)
     live, whole = _newest(session, selector, which)
@@ -166,7 +197,7 @@ def feed_part(session: Session, selector: FeedSelector, zone: ZoneInfo, known: K
 
 def feed_months(session: Session, selector: FeedSelector, zone: ZoneInfo) -> list[str]:
     """The months that the feed has articles of, newest first, the open one included."""
-    which, found = scope(session, selector), list[str]()
+    which, found = _shown(session, selector), list[str]()
     until = datetime.max.replace(tzinfo=UTC)
     while (month := _month_before(session, which, until, zone)) is not None:
         found.append(month)
@@ -227,7 +258,7 @@ def _told(
     session: Session, selector: FeedSelector, which: ColumnElement[bool], inside: ColumnElement[bool], limit: int
 ) -> _Found:
     """Articles, or for a feed of stories the first told of each story, newest first."""
-    query = select(Article.id, Article.published_at, Article.story_id).where(_PUBLISHED, which, inside)
+    query = select(Article.id, Article.published_at, Article.story_id).where(which, inside)
     rows = session.execute(query.order_by(*_NEWEST_FIRST).limit(limit)).all()
     if not selector.stories:
         return _Found([_Told(row.id, row.published_at) for row in rows], len(rows) < limit)
@@ -300,17 +331,17 @@ def _second(when: datetime) -> datetime:
 
 
 def _newest_date(session: Session, which: ColumnElement[bool]) -> datetime:
-    newest = select(Article.published_at).where(_PUBLISHED, which).order_by(*_NEWEST_FIRST).limit(1)
+    newest = select(Article.published_at).where(which).order_by(*_NEWEST_FIRST).limit(1)
     return session.execute(newest).scalar_one()
 
 
 def _month_before(session: Session, which: ColumnElement[bool], until: datetime, zone: ZoneInfo) -> str | None:
-    query = select(Article.published_at).where(_PUBLISHED, which, Article.published_at < until)
+    query = select(Article.published_at).where(which, Article.published_at < until)
     return _month_of(session.scalar(query.order_by(Article.published_at.desc()).limit(1)), zone)
 
 
 def _month_after(session: Session, which: ColumnElement[bool], since: datetime, zone: ZoneInfo) -> str | None:
-    query = select(Article.published_at).where(_PUBLISHED, which, Article.published_at >= since)
+    query = select(Article.published_at).where(which, Article.published_at >= since)
     return _month_of(session.scalar(query.order_by(Article.published_at).limit(1)), zone)
 
 
