@@ -132,10 +132,10 @@ def _instant(date: bytes) -> float | None:
     text = date.decode("latin-1").strip()
     try:
         when = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         try:
             when = datetime.strptime(text, "%a %b %d %H:%M:%S %Y")  # noqa: DTZ007
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     try:
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
