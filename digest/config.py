@@ -253,6 +253,7 @@ class FetchSettings(Table):
 
 class FeedsSettings(Table):
     hubs: Annotated[tuple[HubUrl, ...], BeforeValidator(_split)]
+    unready_per_minute: Annotated[int, Field(ge=0, le=100_000)]
 
 
 class WorkerSettings(Table):

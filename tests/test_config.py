@@ -110,6 +110,7 @@ def test_every_variable_reaches_its_setting(tmp_path: Path) -> None:
         "capture.host": "::1", "capture.port": "2525", "web.host": "0.0.0.0",
         "web.port": "80", "fetch.timeout_s": "3.5", "fetch.max_bytes": "2000", "fetch.allow_hosts": "a.example",
         "feeds.hubs": "https://hub.example/",
+        "feeds.unready_per_minute": "60",
         "worker.lease_s": "5", "worker.tick_s": "30", "worker.window": "70",
             "worker.refused_after": "50", "worker.refused_share": "0.4", "retention.months": "6",
             "retention.captured_days": "7",

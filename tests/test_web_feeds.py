@@ -42,7 +42,15 @@ class Answer:
     body: bytes
 
 
-def ask(app: Any, path: str = ALL, *, method: str = "GET", root: str = "", **headers: str | list[str]) -> Answer:
+def ask(
+    app: Any,
+    path: str = ALL,
+    *,
+    method: str = "GET",
+    root: str = "",
+    client: str = "192.0.2.1",
+    **headers: str | list[str],
+) -> Answer:
     """One request, as a server would hand it in; underscores in header names stand for hyphens."""
     lines = [
         (name.replace("_", "-").encode(), value.encode("latin-1"))
@@ -52,6 +60,7 @@ def ask(app: Any, path: str = ALL, *, method: str = "GET", root: str = "", **hea
     scope = {
         "type": "http", "method": method, "path": root + unquote(path), "raw_path": (root + path).encode(),
         "root_path": root, "headers": lines, "query_string": b"",
+        "client": (client, 1),
     }  # fmt: skip
     sent: list[dict[str, Any]] = []
 
@@ -394,6 +403,20 @@ def test_a_slow_database_does_not_hold_up_who_can_have_the_old_feed(site: Databa
     event.remove(site.engine, "before_cursor_execute", slow)
     assert old.body == fresh.body
     assert took < 30
+
+
+def test_who_asks_for_much_that_is_not_ready_may_wait_but_keeps_what_lies_there(shelf: Shelf, clock: Clock) -> None:
+    app = FeedsApp(shelf, unready_per_minute=2)  # ten at once
+    assert [ask(app, f"/feeds/tag/none-{n}.rss").status for n in range(9)] == [404] * 9
+    assert ask(app).status == 200
+    refused = ask(app, "/feeds/tag/none-10.rss")
+    assert (refused.status, refused.headers["retry-after"], refused.headers["cache-control"]) == (429, "30", "no-store")
+    assert ask(app, "/feeds/tag/climate.rss").status == 429
+    clock.tick()
+    assert [ask(app).status, ask(app, "/feeds/tag/none-1.rss").status] == [200, 404]
+    assert ask(app, "/feeds/tag/climate.rss", client="192.0.2.2").status == 200
+    no_limit = FeedsApp(shelf)
+    assert {ask(no_limit, f"/feeds/tag/other-{n}.rss").status for n in range(30)} == {404}
 
 
 # ----------------------------------------------------------------------------- through a real server

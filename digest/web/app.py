@@ -41,7 +41,7 @@ def create_app(app: App, get: hooks.Get | None = None) -> ASGIApp:
     guarded: ASGIApp = _limited(_pages(app, get))
     guarded = SameOrigin(guarded, public_url)
     guarded = HostCheck(guarded, {_host(public_url), app.settings.web.host}, public_url)
-    return FeedsApp(app.shelf, SecurityHeaders(guarded), ReaderCounts(app.db))
+    return FeedsApp(app.shelf, SecurityHeaders(guarded), ReaderCounts(app.db), app.settings.feeds.unready_per_minute)
 
 
 def _limited(pages: ASGIApp) -> ASGIApp:

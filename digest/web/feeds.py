@@ -15,6 +15,7 @@ Not here: what a feed holds and how it is kept (publishing), conditions (conditi
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -22,6 +23,7 @@ from urllib.parse import quote
 
 from digest.publishing import OPML_PATH, PRIVATE, Coded, Entry, ReaderCounts, Shelf, Slot
 from digest.web.conditions import FIELDS, Asked, decide, http_date
+from digest.web.limits import Bucket, client_key
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -39,8 +41,14 @@ VARY = b"Accept-Encoding, Sec-Fetch-Dest"
 class FeedsApp:
     """Answers below ``/feeds/``; everything else goes on to *rest*, and so does a browser that opens a feed."""
 
-    def __init__(self, shelf: Shelf, rest: Application | None = None, readers: ReaderCounts | None = None) -> None:
+    def __init__(
+        self, shelf: Shelf, rest: Application | None = None, readers: ReaderCounts | None = None,
+        unready_per_minute: int = 0,
+    ) -> None:  # fmt: skip
+        """*unready_per_minute*: what one client may ask for that does not lie ready; 0: no limit."""
         self._shelf, self._rest, self._readers = shelf, rest, readers
+        self._pause_s = 60 / unready_per_minute if unready_per_minute else 0.0
+        self._unready = Bucket(5 * unready_per_minute, self._pause_s) if unready_per_minute else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = _path(scope) if scope["type"] == "http" else ""
@@ -56,7 +64,11 @@ class FeedsApp:
         if scope["method"] not in ("GET", "HEAD"):
             await _tell(send, 405, (b"allow", b"GET, HEAD"))
             return
-        slot = self._shelf.ready(path) or await self._brought(path)
+        slot = self._shelf.ready(path)
+        if slot is None and self._is_too_much(path, scope):
+            await _tell(send, 429, (b"retry-after", b"%d" % max(math.ceil(self._pause_s), 1)))
+            return
+        slot = slot or await self._brought(path)
         if slot is None:
             await _tell(send, 503, (b"retry-after", str(_RETRY_AFTER_S).encode()))
         elif slot.moved:  # RFC 9110 §15.4.2: readers of feeds store the new address
@@ -69,6 +81,14 @@ class FeedsApp:
         else:
             await self._serve(slot, slot.entry, scope, send)
             self._count(path, scope)
+
+    def _is_too_much(self, path: str, scope: Scope) -> bool:
+        """Whether a client asks for more that is to be made than it may. What it could have is never refused: readers
+        that are refused one feed of a host leave the others alone too.
+        """
+        if self._unready is None or self._shelf.stale(path) is not None:
+            return False
+        return not self._unready.take(client_key(str((scope.get("client") or ("",))[0])))
 
     def _count(self, path: str, scope: Scope) -> None:
         """Hear what a service says of its readers; written down in a thread, nobody waits for it."""
@@ -167,6 +187,7 @@ _SENTENCES = {
     406: "This feed comes plain, as gzip or as br, and all three are refused.",
     410: "This feed is no more.",
     412: "The feed has changed since.",
+    429: "That is much at once; feeds that you have had go on as before.",
     503: "This feed cannot be made just now; try again a little later.",
 }
 
@@ -180,7 +201,7 @@ async def _tell(send: Send, status: int, *headers: tuple[bytes, bytes]) -> None:
     said = (
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store" if status in (406, 412, 503) else b"public, max-age=60"),
+        (b"cache-control", b"no-store" if status in (406, 412, 429, 503) else b"public, max-age=60"),
         (b"x-content-type-options", b"nosniff"),
         *headers,
     )
