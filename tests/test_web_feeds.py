@@ -405,6 +405,20 @@ def test_a_slow_database_does_not_hold_up_who_can_have_the_old_feed(site: Databa
     assert took < 30
 
 
+def test_what_is_long_out_of_date_is_waited_for(
+    site: Database, shelf: Shelf, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("digest.web.feeds._PATIENCE_S", 0.0)
+    app = FeedsApp(shelf)
+    climate = "/feeds/tag/climate.rss"
+    assert [len(read("rss", ask(app, path).body)) for path in (climate, ALL)] == [2, 2]
+    for n in (3, 4):  # others make the shelf look twice
+        change(site)
+        clock.tick()
+        assert len(read("rss", shelf.refresh(ALL).result().entry.plain.body)) == n  # type: ignore[union-attr]
+    assert len(read("rss", ask(app, climate).body)) == 4
+
+
 def test_who_asks_for_much_that_is_not_ready_may_wait_but_keeps_what_lies_there(shelf: Shelf, clock: Clock) -> None:
     app = FeedsApp(shelf, unready_per_minute=2)  # ten at once
     assert [ask(app, f"/feeds/tag/none-{n}.rss").status for n in range(9)] == [404] * 9

@@ -104,6 +104,7 @@ class Shelf:
         self._failures: OrderedDict[str, tuple[float, BaseException]] = OrderedDict()
         self._reading_marks = threading.Lock()
         self._marks: Marks | None = None
+        self._marks_before: Marks | None = None
         self._versions: dict[int, int] = {}
         self._versions_to: datetime | None = None
         self._renew_at = self._good_until = 0.0
@@ -147,6 +148,10 @@ class Shelf:
     def stale(self, path: str) -> Slot | None:
         """What lies under *path*, however old: better than nothing when the database does not answer."""
         return self._slots.get(path)
+
+    def is_old(self, slot: Slot) -> bool:
+        """Whether the database has moved on twice since *slot* was last known to be right."""
+        return slot.marks is not self._marks and slot.marks is not self._marks_before
 
     def refresh(self, path: str) -> Future[Slot]:
         """Bring *path* up to date in a thread; those who ask meanwhile get the same future.
@@ -263,7 +268,7 @@ class Shelf:
                 self._trouble = (self._clock() + FRESH_S, problem)
                 raise
             if self._marks is None or marks != self._marks:
-                self._marks = marks
+                self._marks_before, self._marks = self._marks, marks
             self._trouble = None
             self._renew_at, self._good_until = now + FRESH_S, now + STALE_S
             return self._marks

@@ -32,7 +32,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
 
 _RETRY_AFTER_S = 30
-#: How long a request waits for a newer feed while there is an older one, and while there is none.
+#: How long a request waits for a newer feed while there is one that was right a moment ago, and while there is none.
 _PATIENCE_S, _COLD_PATIENCE_S = 0.25, 20.0
 #: What caches must look at: a browser is shown a page under the same address.
 VARY = b"Accept-Encoding, Sec-Fetch-Dest"
@@ -116,7 +116,8 @@ class FeedsApp:
         old = self._shelf.stale(path)
         flight = asyncio.wrap_future(self._shelf.refresh(path))
         flight.add_done_callback(lambda done: done.cancelled() or done.exception())  # heard, even if nobody waits
-        await asyncio.wait({flight}, timeout=_COLD_PATIENCE_S if old is None else _PATIENCE_S)
+        in_time = old is not None and not self._shelf.is_old(old)  # else many who wait for others would get ever older
+        await asyncio.wait({flight}, timeout=_PATIENCE_S if in_time else _COLD_PATIENCE_S)
         if flight.done() and flight.exception() is None:
             return flight.result()
         return old
