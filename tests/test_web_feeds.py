@@ -405,6 +405,20 @@ def test_a_slow_database_does_not_hold_up_who_can_have_the_old_feed(site: Databa
     assert took < 30
 
 
+def test_what_changes_many_times_a_second_hides_nothing(site: Database, app: FeedsApp, clock: Clock) -> None:
+    climate = "/feeds/tag/climate.rss"
+    assert len(read("rss", ask(app, climate).body)) == 2
+    with site.transaction() as session:
+        for _ in range(200):  # the whole catalogue is dated minutes ahead
+            catalogue.bump(session, [])
+    clock.tick()
+    ask(app)
+    change(site)
+    clock.tick()
+    ask(app)  # what has moved is read for all feeds at once
+    assert len(read("rss", ask(app, climate).body)) == 3
+
+
 def test_what_is_long_out_of_date_is_waited_for(
     site: Database, shelf: Shelf, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

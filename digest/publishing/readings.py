@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from digest import catalogue, ledger
+from digest.db import clock
 from digest.models import Article, ArticleAuthor, Digest, Edition, FeedVersion, Publication, Source, Topic
 from digest.publishing.names import Feed, url_of
 from digest.publishing.planned import Planned, planned, planned_columns
@@ -80,11 +81,17 @@ def read_marks(session: Session) -> tuple[Marks, Planned]:
     return marks, planned(*rest[-len(ahead) :])
 
 
-def read_versions(session: Session, since: datetime | None) -> tuple[dict[int, int], datetime | None]:
-    """Versions by row, those that moved after *since* or all of them; and when the last of them moved."""
-    query = select(FeedVersion.topic_id, FeedVersion.version, FeedVersion.changed_at)
-    rows = session.execute(query if since is None else query.where(FeedVersion.changed_at >= since)).all()
-    return {row: version for row, version, _ in rows}, max((at for _, _, at in rows if at), default=since)
+def read_versions(session: Session, since: datetime | None) -> tuple[dict[int, int], datetime]:
+    """Versions by row, those that moved after *since* or all of them; and the database's time before it was asked.
+
+    Not the date of the last change: a row that changes more than once a second is dated ahead of the time.
+    """
+    now = clock(session)
+    query = select(FeedVersion.topic_id, FeedVersion.version)
+    found: dict[int, int] = dict(
+        session.execute(query if since is None else query.where(FeedVersion.changed_at >= since)).all()
+    )
+    return found, now
 
 
 def _version(session: Session, row: int) -> tuple[int, datetime | None]:
