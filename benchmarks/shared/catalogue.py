@@ -1,7 +1,8 @@
 """A catalogue of any size, written by a few statements: 80 articles a day back from `NEWEST`, whatever their number.
 
 So an edition has the same few hundred candidates however many articles lie behind them. Each article stands in one of
-seven categories and has three of 200 tags; one in twenty tells the story of the one before it.
+seven categories and has three of 200 tags, or of as many as are wanted; one in twenty tells the story of the one
+before it.
 """
 
 from __future__ import annotations
@@ -41,21 +42,21 @@ FROM ({numbers}) AS counted CROSS JOIN (SELECT 0 AS k UNION SELECT 1 UNION SELEC
 """
 
 
-def fill(database: Database, count: int) -> None:
+def fill(database: Database, count: int, tags: int = TAGS) -> None:
     """Write *count* articles into an empty, migrated database, and its topics, source and publication."""
     dialect = database.engine.dialect.name
     with database.transaction() as session:
         build.publication(session)
         source = build.source(session).id
-        names = [("category", f"Category {n}") for n in range(CATEGORIES)] + [("tag", f"Tag {n}") for n in range(TAGS)]
+        names = [("category", f"Category {n}") for n in range(CATEGORIES)] + [("tag", f"Tag {n}") for n in range(tags)]
         ids = [build.topic(session, name, kind=kind).id for kind, name in names]
-        assert ids == list(range(1, CATEGORIES + TAGS + 1))
+        assert ids == list(range(1, CATEGORIES + tags + 1))
         given = {
             "count": count, "source": source, "no": False, "body": "A sentence of a body. " * 20,
             "newest": NEWEST if dialect == "postgresql" else f"{NEWEST:%Y-%m-%d %H:%M:%S}",
         }  # fmt: skip
         _write(session, _ARTICLES.format(date=_DATE[dialect], numbers=NUMBERS[dialect]), given)
-        topics = _TOPICS.format(categories=CATEGORIES, tags=TAGS, numbers=NUMBERS[dialect])
+        topics = _TOPICS.format(categories=CATEGORIES, tags=tags, numbers=NUMBERS[dialect])
         _write(session, topics, {"count": count})
     if dialect == "postgresql":  # its own daemon would do so within the minute
         with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
