@@ -257,7 +257,8 @@ def test_a_due_source_is_read_without_any_schedule_and_once_among_workers(
         environ = {"DIGEST_FETCH__ALLOW_HOSTS": "127.0.0.1", "DIGEST_WORKER__TICK_S": "1"}
         workers = [start(database_url, tmp_path, "worker", **environ) for _ in range(1 if database.is_sqlite else 3)]
         try:
-            wait_for(lambda: count(database, m.Article.id) == 1)
+            wait_for(lambda: count(database, m.Source.imported_at) == 1)  # its last word on the first reading
+            assert count(database, m.Article.id) == 1
             with database.transaction() as session:  # ten minutes later
                 session.execute(update(m.Source).values(polled_at=datetime.now(UTC) - timedelta(minutes=11)))
             wait_for(lambda: site.asked > 1)
