@@ -173,6 +173,13 @@ def test_a_month_of_long_articles_stays_under_what_readers_take() -> None:
         assert body.count(b"Summary.") >= len(items)
 
 
+@pytest.mark.parametrize("piece", ["\\", '"', "\t", "&<>", "\U0001f30d"])
+def test_a_month_stays_under_what_readers_take_however_its_letters_are_written(piece: str) -> None:
+    items = [replace(ITEM, id=f"urn:x:{n}", html=f"<p>{n} {piece * (24_000 // len(piece))}</p>") for n in range(400)]
+    for name, fmt in FORMATS.items():
+        assert len(fmt.write(replace(VIEW, items=tuple(items)))) < LARGEST, name
+
+
 def test_a_month_without_room_for_bodies_keeps_every_item() -> None:
     items = [replace(ITEM, id=f"urn:x:{n}", summary="&<" * 900) for n in range(1_000)]
     for name, fmt in FORMATS.items():

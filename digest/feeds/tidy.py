@@ -143,7 +143,7 @@ def _weighed(item: FeedItem) -> _Fit:
 def _written(text: str) -> int:
     """Bytes of *text* once what XML and JSON escape is escaped."""
     markup = 3 * text.count("<") + 3 * text.count(">") + 4 * text.count("&")
-    return len(text.encode()) + markup + text.count('"') + text.count("\n")
+    return len(text.encode()) + markup + sum(map(text.count, '"\\\n\t'))
 
 
 _known: Memo[FeedItem, _Fit | None] = Memo(16 * 2**20, lambda item, _: 2_000 + len(item.html))
