@@ -13,6 +13,7 @@ connection's buffer, however slow the relay: no further back-pressure is needed 
 * `connection`  one envelope after the other, in step with the replies
 * `pool`        how many connections there are, and what a relay that is not there means
 * `relays`      several relays behind one transport: order, weight, and who stands in
+* `timers`      steps that are taken later, and can be called off
 
 Owns sockets and time-outs. Does not sign, does not retry a recipient, does not know what is sent or to whom.
 """

@@ -8,12 +8,12 @@ import random
 import re
 import ssl
 from collections import deque
-from collections.abc import Callable
 
 from digest.config import is_loopback
 from digest.delivery.classify import printable
 from digest.delivery.smtp.connection import Connection
 from digest.delivery.smtp.opening import State, certificate_fault, context
+from digest.delivery.smtp.timers import Timers
 from digest.delivery.transport import Grants
 from digest.errors import DeliveryError
 from digest.types import Relay
@@ -41,7 +41,7 @@ class Pool:
         self._waiting: deque[Connection] = deque()
         self._up: set[Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._timers = Timers()
         self._all_down = asyncio.Event()
         self._failures, self._last_failure = 0, 0.0
 
@@ -67,14 +67,14 @@ class Pool:
             connection.finish()
         self._note_down()
         await self._all_down.wait()
-        self._cancel_timers()
+        self._timers.cancel()
 
     def abort(self) -> None:
         """Drop all sockets at once (the lease is lost): no octet more, no call more."""
         self.aborted = self.ending = True
         for task in self._opening:
             task.cancel()
-        self._cancel_timers()
+        self._timers.cancel()
         for connection in self._connections:
             connection.abort()
         self._all_down.set()
@@ -184,7 +184,7 @@ class Pool:
         connection.parked = True
         pause = min(self._pause * 2.0 ** min(connection.failures - 1, 20), _LONGEST_PAUSE)
         spread = random.uniform(0.9, 1.1)  # noqa: S311 (no secret)
-        self._later(pause * spread, lambda: self._open_soon(connection))
+        self._timers.later(pause * spread, lambda: self._open_soon(connection))
 
     def _unreachable(self, reason: str, *, hopeless: bool) -> DeliveryError:
         where = f"The mail relay {self.relay.host}:{self.relay.port} cannot be used"
@@ -198,29 +198,16 @@ class Pool:
 
     # -- timers and ends
 
-    def _later(self, delay: float, step: Callable[[], None]) -> None:
-        def run() -> None:
-            self._timers.discard(handle)
-            step()
-
-        handle = self._loop.call_later(delay, run)
-        self._timers.add(handle)
-
     def _sweep(self) -> None:
         """One timer looks at all deadlines; a timer for each of four replies a message would cost more than they do."""
         now = self.now()
         for connection in self._connections:
             connection.check(now)
-        self._later(min(max(min(self.patience) / 4, 0.01), 1.0), self._sweep)
+        self._timers.later(min(max(min(self.patience) / 4, 0.01), 1.0), self._sweep)
 
     def _note_down(self) -> None:
         if all(connection.state is State.DOWN for connection in self._connections):
             self._all_down.set()
-
-    def _cancel_timers(self) -> None:
-        for handle in self._timers:
-            handle.cancel()
-        self._timers.clear()
 
 
 def _patience(relay: Relay, state: State) -> float:

@@ -18,6 +18,7 @@ from functools import partial
 
 from digest.delivery.pace import Pace
 from digest.delivery.smtp.pool import Pool
+from digest.delivery.smtp.timers import Timers
 from digest.delivery.transport import Envelope, Grants, Transport, Wakeable
 from digest.errors import DeliveryError
 from digest.types import Outcome, Relay
@@ -51,7 +52,7 @@ class Relays:
         for way in self._ways:
             way.build(pool)  # what must not be spoken to is said before anything is tried
         self._waiting: list[Wakeable] = []
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._timers = Timers()
         self._looking = self._ending = False
         self._abreast: list[Way] = []
 
@@ -66,18 +67,18 @@ class Relays:
         for way in self._ways:
             if left := self._left_alone(way):
                 way.away = True
-                self._later(left, partial(self._mend, way))
+                self._timers.later(left, partial(self._mend, way))
         self._start_first()
 
     async def drain(self) -> None:
         self._ending = True
-        self._cancel_timers()
+        self._timers.cancel()
         self._wake()
         await asyncio.gather(*(way.pool.drain() for way in self._ways if way.started))
 
     def abort(self) -> None:
         self._ending = True
-        self._cancel_timers()
+        self._timers.cancel()
         for way in self._ways:
             if way.started:
                 way.pool.abort()
@@ -112,7 +113,7 @@ class Relays:
         self._waiting.append(connection)
         if not self._looking and not self._ending:
             self._looking = True
-            self._later(LOOK_S, self._wake)
+            self._timers.later(LOOK_S, self._wake)
 
     def _wake(self) -> None:
         self._looking = False
@@ -154,7 +155,7 @@ class Relays:
         if all(other.away for other in self._ways):
             self._fail(DeliveryError(" ".join(dict.fromkeys(other.reason for other in self._ways if other.reason))))
             return
-        self._later(self._mend_s, partial(self._mend, way))
+        self._timers.later(self._mend_s, partial(self._mend, way))
         self._start_first()
 
     def _mend(self, way: Way) -> None:
@@ -168,21 +169,6 @@ class Relays:
         if not self.failed.done():
             self.failed.set_exception(problem)
             self.failed.exception()  # read here: an owner who looks late gets no complaint from the loop
-
-    # -- timers
-
-    def _later(self, delay: float, step: Callable[[], None]) -> None:
-        def run() -> None:
-            self._timers.discard(handle)
-            step()
-
-        handle = self._loop.call_later(delay, run)
-        self._timers.add(handle)
-
-    def _cancel_timers(self) -> None:
-        for handle in self._timers:
-            handle.cancel()
-        self._timers.clear()
 
 
 class Way:
