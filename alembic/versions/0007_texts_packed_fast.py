@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Storing an article costs the server a third less so, a release half; what is stored already stays readable as it is."""
+    """Packing costs the server less so; what is stored already stays readable as it is."""
     if op.get_bind().dialect.name != 'postgresql':
         return
     offered = op.get_bind().scalar(

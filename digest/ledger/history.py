@@ -237,7 +237,12 @@ def seen_by(
     by_id = {p.edition_id: p for p in priors}
     if not by_id or not seen:
         return seen, elsewhere
-    for edition, packed, ordinals in _first_batches(session, list(by_id), part):
+    batches = session.execute(
+        select(Batch.edition_id, Batch.ids, Batch.ordinals).where(
+            Batch.edition_id.in_(list(by_id)), Batch.part == part, Batch.retry == 0
+        )
+    )
+    for edition, packed, ordinals in batches:
         prior, ids = by_id[edition], unpack_ids(packed)
         if seen.keys().isdisjoint(ids):
             continue
@@ -247,22 +252,6 @@ def seen_by(
                 if prior.elsewhere:
                     elsewhere[subscriber] = elsewhere.get(subscriber, 0) | mask
     return seen, elsewhere
-
-
-def _first_batches(session: Session, editions: list[int], part: int) -> Iterator[tuple[int, bytes, bytes]]:
-    """(edition, ids, ordinals) of a part. On PostgreSQL as they are: spelled as text they would be twice as long."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.flush()
-        driver: Any = session.connection().connection
-        with driver.cursor(binary=True) as cursor:
-            cursor.execute(_FIRST, (editions, part))
-            yield from cursor
-        return
-    columns = select(Batch.edition_id, Batch.ids, Batch.ordinals)
-    yield from session.execute(columns.where(Batch.edition_id.in_(editions), Batch.part == part, Batch.retry == 0))
-
-
-_FIRST = "SELECT edition_id, ids, ordinals FROM batches WHERE edition_id = ANY(%s) AND part = %s AND retry = 0"
 
 
 def carried_since(session: Session, edition: Edition, since: datetime, readers: Mapping[int, int]) -> set[int]:
